@@ -1,0 +1,1 @@
+//! Room `containers`: see the map in the crate root.

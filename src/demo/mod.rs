@@ -1,0 +1,1 @@
+//! Room `demo`: see the map in the crate root.

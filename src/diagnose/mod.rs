@@ -1,0 +1,1 @@
+//! Room `diagnose`: see the map in the crate root.

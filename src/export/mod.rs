@@ -1,0 +1,1 @@
+//! Room `export`: see the map in the crate root.

@@ -1,0 +1,1 @@
+//! Room `history`: see the map in the crate root.

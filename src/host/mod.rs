@@ -1,0 +1,1 @@
+//! Room `host`: see the map in the crate root.

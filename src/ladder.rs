@@ -1,0 +1,1 @@
+//! Room `ladder`: see the map in the crate root.

@@ -1,0 +1,1 @@
+//! Room `metrics`: see the map in the crate root.

@@ -1,0 +1,21 @@
+//! The vocabulary every room shares. Names nothing of this crate, does no I/O, reads no clock.
+
+pub mod answer;
+pub mod claims;
+pub mod container;
+pub mod delay;
+pub mod reading;
+pub mod snapshot;
+pub mod source;
+pub mod time;
+pub mod window;
+
+pub use answer::{Answer, Code, Refusal, Signal};
+pub use claims::{ClaimValue, Claims, Match, Peer};
+pub use container::{Container, ContainerKey, Pod, ProcessKey, Subject, TaskKey};
+pub use delay::{DelayKind, Delays};
+pub use reading::{CgroupStat, Reading, Totals};
+pub use snapshot::{ContainerSnapshot, NodeCpu, NodeSnapshot};
+pub use source::{Absence, Evidence, SourceName};
+pub use time::{Mono, Wall};
+pub use window::{Culprit, Scope, Stall, Verdict, Window};

@@ -1,0 +1,1 @@
+//! Room `otlp`: see the map in the crate root.

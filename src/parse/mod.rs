@@ -1,0 +1,1 @@
+//! Room `parse`: see the map in the crate root.

@@ -1,0 +1,1 @@
+//! Room `telemetry`: see the map in the crate root.
