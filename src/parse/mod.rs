@@ -4,7 +4,9 @@
 //! panic. Deliberately not here: opening anything (`host`), deciding which source counts (`ladder`), turning totals
 //! into differences (`source`, `history`).
 
+pub mod cgroup;
 pub mod netlink;
+pub mod node;
 pub mod process;
 pub mod schedstat;
 pub mod taskstats;
