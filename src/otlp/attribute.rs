@@ -18,10 +18,16 @@ const VALUE_TAG: u8 = 2 << 3 | wire_type::LEN;
 const STRING_VALUE_TAG: u8 = 1 << 3 | wire_type::LEN;
 const DOUBLE_VALUE_TAG: u8 = 4 << 3 | wire_type::FIXED64;
 
+/// Number of `Span.attributes`.
+pub const SPAN_ATTRIBUTE: u32 = 9;
+/// Number of `Span.events`.
+pub const SPAN_EVENT: u32 = 11;
 /// Tag of `Span.attributes`.
 pub const SPAN_ATTRIBUTE_TAG: u8 = 9 << 3 | wire_type::LEN;
 /// Tag of `Span.events`.
 pub const SPAN_EVENT_TAG: u8 = 11 << 3 | wire_type::LEN;
+/// Tag of `ResourceSpans.resource`.
+pub const RESOURCE_TAG: u8 = 1 << 3 | wire_type::LEN;
 /// Tag of `Resource.attributes`.
 pub const RESOURCE_ATTRIBUTE_TAG: u8 = 1 << 3 | wire_type::LEN;
 /// Tag of `Event.attributes`.

@@ -5,7 +5,7 @@
 //! hold (attributes, events, links, status, unknown messages) passes as it came. A known number with another wire type is
 //! just an unknown field.
 
-use super::attribute;
+use super::attribute::{self, SPAN_ATTRIBUTE, SPAN_ATTRIBUTE_TAG, SPAN_EVENT, SPAN_EVENT_TAG};
 use super::wire::{self, Fault, wire_type};
 
 /// The messages that must parse.
@@ -96,16 +96,14 @@ pub struct Wanted<'a> {
     pub thread_attribute: Option<&'a str>,
 }
 
-// Tags of one byte: `number << 3 | LEN`, from `opentelemetry/proto/{collector/trace,trace,resource}/v1/*.proto`.
+// Field numbers, from `opentelemetry/proto/{collector/trace,trace,resource}/v1/*.proto`.
 const RESOURCE_SPANS: u32 = 1;
 const RESOURCE: u32 = 1;
 const SCOPE_SPANS: u32 = 2;
 const SPANS: u32 = 2;
 const RESOURCE_ATTRIBUTES: u32 = 1;
-const SPAN_START: u8 = 7 << 3 | wire_type::FIXED64;
-const SPAN_END: u8 = 8 << 3 | wire_type::FIXED64;
-const SPAN_ATTRIBUTE: u8 = 9 << 3 | wire_type::LEN;
-const SPAN_EVENT: u8 = 11 << 3 | wire_type::LEN;
+const SPAN_START: u32 = 7;
+const SPAN_END: u32 = 8;
 
 /// Walks a whole request.
 pub fn request<V: Visitor>(body: &[u8], wanted: Wanted<'_>, visitor: &mut V) -> Result<(), NotProtobuf> {
@@ -197,20 +195,20 @@ fn span(body: &[u8], begin: usize, wanted: Wanted<'_>) -> Result<SpanFacts, NotP
         at = if kind == wire_type::LEN {
             let (begin, end) = wire::length(body, next).map_err(here)?;
             // Tags need not be minimal, so the number decides; for a one-byte tag this is one comparison.
-            if first == SPAN_ATTRIBUTE || (first >= 0x80 && number == u32::from(SPAN_ATTRIBUTE >> 3)) {
+            if first == SPAN_ATTRIBUTE_TAG || (first >= 0x80 && number == SPAN_ATTRIBUTE) {
                 let payload = body.get(begin..end).unwrap_or_default();
                 facts.carries_ours |= attribute::is_ours(payload);
                 if let Some(key) = wanted.thread_attribute {
                     facts.thread = facts.thread.or_else(|| attribute::thread_id(payload, key));
                 }
-            } else if first == SPAN_EVENT || (first >= 0x80 && number == u32::from(SPAN_EVENT >> 3)) {
+            } else if first == SPAN_EVENT_TAG || (first >= 0x80 && number == SPAN_EVENT) {
                 facts.carries_ours |= attribute::is_our_event(body.get(begin..end).unwrap_or_default());
             }
             end
         } else {
-            if kind == wire_type::FIXED64 && (number == u32::from(SPAN_START >> 3) || number == u32::from(SPAN_END >> 3)) {
+            if kind == wire_type::FIXED64 && (number == SPAN_START || number == SPAN_END) {
                 let time = wire::fixed64(body, next).ok_or(here(Fault::PastEnd))?;
-                if number == u32::from(SPAN_START >> 3) { facts.start = time } else { facts.end = time }
+                if number == SPAN_START { facts.start = time } else { facts.end = time }
             }
             other_field(body, number, kind, next).map_err(here)?
         };
