@@ -1,8 +1,5 @@
 //! Collecting a request's body: within its size, its ticket and its time.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -121,23 +118,6 @@ impl Collected {
 fn room(needed: usize, expected: usize) -> usize {
     let ahead = needed.saturating_mul(2).max(FIRST_ROOM);
     if expected >= needed { expected.min(ahead) } else { ahead }
-}
-
-/// Reads a body to its end and forgets it, so that a peer still writing gets to read the answer.
-pub struct Drain<B>(pub B);
-
-impl<B: Body<Data = Bytes> + Unpin> Future for Drain<B> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            match Pin::new(&mut self.0).poll_frame(context) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -168,8 +168,7 @@ mod tests {
     }
 
     type Pack = fn(&[u8]) -> Vec<u8>;
-    const PACKS: [(Coding, Pack); 4] =
-        [(Coding::Gzip, gzip), (Coding::Deflate, deflate), (Coding::Zstd, zstd), (Coding::Zstd, zstd_sized)];
+    const PACKS: [(Coding, Pack); 4] = [(Coding::Gzip, gzip), (Coding::Deflate, deflate), (Coding::Zstd, zstd), (Coding::Zstd, zstd_sized)];
 
     fn run(coding: Coding, body: Vec<u8>, budget: usize) -> Result<(Bytes, usize), Problem> {
         let budget = Budget::new(budget);

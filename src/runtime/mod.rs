@@ -6,11 +6,13 @@
 pub mod backoff;
 pub mod clock;
 pub mod files;
+pub mod io;
 pub mod pem;
 pub mod shutdown;
 pub mod tasks;
 
 pub use backoff::Backoff;
 pub use files::Reloading;
+pub use io::Io;
 pub use shutdown::Stop;
 pub use tasks::{Spawner, Task, TaskFailed, Tasks};

@@ -91,6 +91,21 @@ impl Tasks {
         })
     }
 
+    /// Runs work that may block on the runtime's threads for it. It runs to its end even if nobody waits for it.
+    pub fn blocking<F, T>(&self, name: &'static str, work: F) -> Task<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let alive = Alive::new(self.named(name));
+        Task {
+            handle: tokio::task::spawn_blocking(move || {
+                let _alive = alive;
+                work()
+            }),
+        }
+    }
+
     /// How many tasks and threads live.
     #[must_use]
     pub fn open(&self) -> usize {
