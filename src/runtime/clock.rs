@@ -40,3 +40,9 @@ fn nanoseconds(clock: ClockId) -> u64 {
     let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
     Duration::from_secs(seconds).as_nanos().try_into().unwrap_or(u64::MAX - 1_000_000_000).saturating_add(nanoseconds)
 }
+
+/// Now, as deadlines are counted. Under a paused test clock this is the test's time.
+#[must_use]
+pub fn instant_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
