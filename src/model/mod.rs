@@ -1,5 +1,6 @@
 //! The vocabulary every room shares. Names nothing of this crate, does no I/O, reads no clock.
 
+pub mod agent;
 pub mod answer;
 pub mod claims;
 pub mod container;
@@ -10,6 +11,7 @@ pub mod source;
 pub mod time;
 pub mod window;
 
+pub use agent::{AgentCounters, Ending, LeftOutLine, SpanOutcome, Unenriched};
 pub use answer::{Answer, Code, Refusal, Signal};
 pub use claims::{ClaimValue, Claims, Match, Peer};
 pub use container::{Container, ContainerKey, Pod, ProcessKey, Subject, TaskKey};
