@@ -19,5 +19,5 @@ pub use delay::{DelayKind, Delays};
 pub use reading::{CgroupStat, Reading, Totals};
 pub use snapshot::{ContainerSnapshot, NodeCpu, NodeSnapshot};
 pub use source::{Absence, Evidence, SourceName};
-pub use time::{Mono, Wall};
+pub use time::{Mono, Wall, seconds};
 pub use window::{Culprit, Scope, Stall, Verdict, Window};
