@@ -14,3 +14,4 @@ pub mod splice;
 pub mod status;
 pub mod walk;
 pub mod wire;
+pub mod metric_names;
