@@ -194,10 +194,10 @@ fn exporters_and_pipelines() {
     check(
         &otlp("headers: {a b: x, X: \"a\\nb\", x: c, n: 5}"),
         &[
-            ("1:51 exporters.otlp_grpc.headers.a b", "not the name of a header"),
-            ("1:59 exporters.otlp_grpc.headers.X", "printable ASCII"),
-            ("1:70 exporters.otlp_grpc.headers.x", "named twice"),
-            ("1:76 exporters.otlp_grpc.headers.n", "put it into quotes"),
+            ("1:52 exporters.otlp_grpc.headers.a b", "not the name of a header"),
+            ("1:60 exporters.otlp_grpc.headers.X", "printable ASCII"),
+            ("1:71 exporters.otlp_grpc.headers.x", "named twice"),
+            ("1:77 exporters.otlp_grpc.headers.n", "put it into quotes"),
         ],
     );
     check(

@@ -86,7 +86,8 @@ struct Open {
 pub(super) fn build(text: &str, problems: &mut Problems) -> Option<Node> {
     let mut builder = Builder { problems, open: Vec::new(), anchors: HashMap::new(), root: None, total: 0 };
     let mut documents = 0_usize;
-    let mut options = granit_parser::options! { emit_unresolved_aliases: true };
+    let mut options =
+        granit_parser::options! { emit_unresolved_aliases: true, flow_nesting_limit: MOST_DEPTH, block_nesting_limit: MOST_DEPTH };
     options.set_emit_comments(false);
     for next in Parser::new_from_str_with_options(text, options) {
         let outcome = match next {
