@@ -105,6 +105,12 @@ impl Store {
         self.series.get(&subject).and_then(Series::newest)
     }
 
+    /// Subjects of which a window was asked for since `cutoff`.
+    #[must_use]
+    pub fn asked_since(&self, cutoff: Mono) -> Vec<Subject> {
+        self.series.iter().filter(|(_, series)| series.asked() > cutoff.0).map(|(subject, _)| *subject).collect()
+    }
+
     /// Drops a subject.
     pub fn forget(&mut self, subject: Subject) {
         if let Some(series) = self.series.remove(&subject) {
