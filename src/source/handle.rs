@@ -54,10 +54,8 @@ impl Mailbox {
 
     /// Waits until something is asked or `patience` is over, and takes all there is.
     pub(super) fn take(&self, patience: Duration) -> Inbox {
-        let (mut inbox, _) = self
-            .filled
-            .wait_timeout_while(self.lock(), patience, |inbox| !inbox.has_work())
-            .unwrap_or_else(PoisonError::into_inner);
+        let (mut inbox, _) =
+            self.filled.wait_timeout_while(self.lock(), patience, |inbox| !inbox.has_work()).unwrap_or_else(PoisonError::into_inner);
         Inbox {
             covers: std::mem::take(&mut inbox.covers),
             rescans: std::mem::take(&mut inbox.rescans),

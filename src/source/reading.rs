@@ -25,7 +25,7 @@ impl Sampler {
             let (at, _) = self.look(batch);
             let evidence = self.meter.evidence();
             for pid in batch {
-                if let Some(process) = self.roster.processes.get_mut(pid) {
+                if let Some(process) = self.roster.processes.get_mut(pid).filter(|process| process.read_at == at) {
                     let totals = process.known.mask(process.account.sum());
                     let tasks = process.thread_count;
                     let reading = Reading { subject: Subject::Process(process.key()), at, totals, evidence, tasks };
@@ -67,14 +67,14 @@ impl Sampler {
         }
         let totals = cell.account.totals(cell.known);
         let reading = Reading { subject: Subject::Container(key), at, totals, evidence, tasks: cell.tasks };
-        if let Some(born) = cell.born.filter(|born| !cell.recorded && *born < at) {
+        if let Some(born) = cell.born.filter(|born| cell.recorded_at == Mono(0) && *born < at) {
             self.out.push(at_birth(&reading, born));
         }
-        cell.recorded = true;
+        cell.recorded_at = at;
         self.out.push(reading);
         for pid in &cell.members {
             if let Some(process) = processes.get_mut(pid)
-                && (everybody || !process.recorded || process.wanted_until >= at)
+                && (everybody || process.recorded_at == Mono(0) || process.wanted_until >= at)
             {
                 let totals = Totals { throttled_ns: totals.throttled_ns, ..process.known.mask(process.account.sum()) };
                 // The throttled clock is the whole cgroup's, so the tasks are too.
@@ -132,10 +132,10 @@ impl Sampler {
 
 /// Writes a reading of a process down, its birth before it where that was seen.
 fn write_process(out: &mut Vec<Reading>, process: &mut Process, reading: Reading) {
-    if process.from_birth && !process.recorded && process.born < reading.at {
+    if process.from_birth && process.recorded_at == Mono(0) && process.born < reading.at {
         out.push(at_birth(&reading, process.born));
     }
-    process.recorded = true;
+    process.recorded_at = reading.at;
     out.push(reading);
 }
 

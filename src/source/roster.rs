@@ -32,8 +32,8 @@ pub(super) struct Process {
     pub(super) known: Known,
     /// Until when every reading of it is recorded: a span named it.
     pub(super) wanted_until: Mono,
-    /// Whether a reading of it was ever recorded.
-    pub(super) recorded: bool,
+    /// Time of the last reading of it that was recorded; 0 is never.
+    pub(super) recorded_at: Mono,
     pub(super) read_at: Mono,
 }
 
@@ -55,7 +55,8 @@ pub(super) struct Cell {
     pub(super) since: Wall,
     pub(super) tasks: u32,
     pub(super) known: Known,
-    pub(super) recorded: bool,
+    /// Time of the last reading of it that was recorded; 0 is never.
+    pub(super) recorded_at: Mono,
     pub(super) read_at: Mono,
     /// What its cgroup files said last; stays when they are gone.
     pub(super) stat: CgroupStat,
@@ -121,6 +122,15 @@ impl Roster {
         match group {
             Group::Container(key) => self.cells.get(&key).map_or(Mono(0), |cell| cell.read_at),
             Group::Lone(pid) => self.processes.get(&pid).map_or(Mono(0), |process| process.read_at),
+        }
+    }
+
+    /// When a reading of this very subject was last recorded; `None` where there is nobody to read.
+    pub(super) fn recorded_at(&self, subject: Subject) -> Option<Mono> {
+        match subject {
+            Subject::Container(key) => self.cells.get(&key).map(|cell| cell.recorded_at),
+            Subject::Process(key) => self.process(key).map(|process| process.recorded_at),
+            Subject::Task(_) => None,
         }
     }
 

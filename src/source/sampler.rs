@@ -17,7 +17,7 @@ use super::{Node, SamplerHandle};
 use crate::config::meaning::{Sources, TaskDelayacct};
 use crate::host::Host;
 use crate::ladder::{self, Plan};
-use crate::model::{ContainerSnapshot, Mono, Reading, Subject};
+use crate::model::{ContainerKey, ContainerSnapshot, Mono, Reading, Subject};
 use crate::runtime::clock::{both_now, mono_now};
 use crate::runtime::thread;
 
@@ -113,7 +113,7 @@ fn switch_on(host: &Host, settings: &Sources) -> bool {
 }
 
 impl Sampler {
-    fn new(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> Self {
+    pub(super) fn new(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> Self {
         let plan = ladder::plan(&host.probe(), &settings);
         let now = mono_now();
         let tick_ns = 1_000_000_000 / host.identity().clock_ticks.max(1);
@@ -193,7 +193,7 @@ impl Sampler {
         }
     }
 
-    fn make_collection(&mut self) {
+    pub(super) fn make_collection(&mut self) {
         self.watch_switch();
         self.collect();
         self.after_sweep();
@@ -272,47 +272,60 @@ impl Sampler {
         if self.waiting.is_empty() {
             return;
         }
-        let mut served = Vec::new();
-        let mut later = VecDeque::new();
-        for cover in std::mem::take(&mut self.waiting) {
+        let (due, later): (VecDeque<Cover>, VecDeque<Cover>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|cover| self.cover_due(cover) <= now);
+        self.waiting = later;
+        if due.iter().any(|cover| self.names_unopened(cover)) {
+            self.look_around();
+        }
+        for cover in &due {
             for subject in &cover.subjects {
                 self.roster.want(*subject, now.plus(ACTIVE_NS));
-            }
-            if self.cover_due(&cover) > now {
-                later.push_back(cover);
-                continue;
-            }
-            for subject in &cover.subjects {
                 self.freshen(*subject, cover.until);
             }
-            served.push(cover.done);
         }
-        self.waiting = later;
         self.flush();
-        answer(served);
+        answer(due.into_iter().map(|cover| cover.done));
     }
 
     /// When a request may be served: not sooner than its groups may be read again.
     fn cover_due(&self, cover: &Cover) -> Mono {
-        let groups = cover.subjects.iter().filter_map(|subject| self.roster.group(*subject));
-        let stale = groups.map(|group| self.roster.read_at(group)).filter(|read_at| *read_at < cover.until);
-        stale.map(|read_at| read_at.plus(COVER_SPACING_NS)).max().unwrap_or(Mono(0))
+        if self.names_unopened(cover) {
+            return self.rescan_due();
+        }
+        let stale = cover.subjects.iter().filter(|subject| self.is_stale(**subject, cover.until));
+        let groups = stale.filter_map(|subject| self.roster.group(*subject));
+        groups.map(|group| self.roster.read_at(group).plus(COVER_SPACING_NS)).max().unwrap_or(Mono(0))
     }
 
-    /// Reads a subject's group unless that was done since `until`.
+    /// Whether a container in it lives by the index's word (the runtime just told of it), but was not met here yet.
+    fn names_unopened(&self, cover: &Cover) -> bool {
+        cover.subjects.iter().any(|subject| match subject {
+            Subject::Container(key) => !self.roster.cells.contains_key(key) && self.is_counted(*key),
+            Subject::Process(_) | Subject::Task(_) => false,
+        })
+    }
+
+    fn is_counted(&self, key: ContainerKey) -> bool {
+        let index = self.node.index();
+        index.is_live(key) && index.container(key).is_some_and(|container| !container.sandbox)
+    }
+
+    fn is_stale(&self, subject: Subject, until: Mono) -> bool {
+        self.roster.recorded_at(subject).is_some_and(|recorded_at| recorded_at < until)
+    }
+
+    /// Reads a subject's group unless the subject was recorded since `until`.
     fn freshen(&mut self, subject: Subject, until: Mono) {
-        let Some(group) = self.roster.group(subject) else { return };
-        let recorded = match subject {
-            Subject::Process(key) => self.roster.process(key).is_some_and(|process| process.recorded),
-            Subject::Container(_) | Subject::Task(_) => true,
-        };
-        if self.roster.read_at(group) < until || !recorded {
+        if self.is_stale(subject, until)
+            && let Some(group) = self.roster.group(subject)
+        {
             self.read_group(group, false);
         }
     }
 
     /// Records what was read, and what both clocks show.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         let (mono, wall) = both_now();
         let mut history = self.node.history_mut();
         history.observe_clock(mono, wall);
@@ -334,7 +347,7 @@ fn supplied(plan: &Plan) -> Known {
     Known::new(plan.delays.map(|supply| supply.is_ok()), plan.run_time.is_ok())
 }
 
-fn answer(waiting: Vec<oneshot::Sender<()>>) {
+fn answer(waiting: impl IntoIterator<Item = oneshot::Sender<()>>) {
     for done in waiting {
         // Whoever asked may have stopped waiting.
         let _gone = done.send(());

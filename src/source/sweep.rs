@@ -15,9 +15,6 @@ use std::sync::Arc;
 /// A younger process is looked at in every sweep: a runtime starts a container's first process outside and moves it in.
 const SETTLING_NS: u64 = 5_000_000_000;
 
-/// Longest a container that was ended is kept open for processes that linger in it, ns.
-const LINGERING_NS: u64 = 10_000_000_000;
-
 impl Sampler {
     /// Compares the processes there are with those known. `thorough`: also looks whether older ones moved.
     pub(super) fn sweep(&mut self, thorough: bool) {
@@ -83,7 +80,7 @@ impl Sampler {
             seen_other_delays: false,
             known: Known::new([false; 8], false),
             wanted_until: Mono(0),
-            recorded: false,
+            recorded_at: Mono(0),
             read_at: Mono(0),
             handle,
         };
@@ -173,7 +170,7 @@ impl Sampler {
         for (pid, container) in moves {
             self.roster.settle(pid, container);
         }
-        self.close_cells(&live, now);
+        self.close_cells(&live);
         self.attach_cgroups(&live);
     }
 
@@ -196,7 +193,7 @@ impl Sampler {
                 since,
                 tasks: 0,
                 known: self.supplied.without_delay_accounting(),
-                recorded: false,
+                recorded_at: Mono(0),
                 read_at: Mono(0),
                 stat: CgroupStat::default(),
             };
@@ -204,10 +201,10 @@ impl Sampler {
         }
     }
 
-    /// Lets go of containers that ended, with their final totals; and of those that turned out to be sandboxes.
-    fn close_cells(&mut self, live: &[Arc<Container>], now: Mono) {
+    /// Lets go of containers that ended and have no process left, with their final totals; and of those that turned out to be sandboxes.
+    fn close_cells(&mut self, live: &[Arc<Container>]) {
         let live: HashSet<ContainerKey> = live.iter().map(|container| container.key).collect();
-        let lingers = |cell: &Cell| !cell.members.is_empty() && now.since(cell.read_at) < LINGERING_NS;
+        let lingers = |cell: &Cell| !cell.members.is_empty();
         let ended: Vec<ContainerKey> =
             self.roster.cells.iter().filter(|(key, cell)| !live.contains(key) && !lingers(cell)).map(|(key, _)| *key).collect();
         for key in ended {
