@@ -18,6 +18,13 @@ pub fn wall_now() -> Wall {
     Wall(nanoseconds(ClockId::Realtime))
 }
 
+/// `CLOCK_BOOTTIME` now, nanoseconds: like the monotonic clock, but it runs on while the machine is suspended. The kernel
+/// tells start times of tasks on it (`fs/proc/array.c`: `start_boottime`).
+#[must_use]
+pub fn boot_now() -> u64 {
+    nanoseconds(ClockId::Boottime)
+}
+
 /// Both clocks at (nearly) one instant: the wall clock is read between two monotonic reads, and of a few tries
 /// the one with the narrowest bracket is taken.
 #[must_use]

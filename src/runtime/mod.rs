@@ -10,6 +10,7 @@ pub mod io;
 pub mod pem;
 pub mod shutdown;
 pub mod tasks;
+pub mod thread;
 
 pub use backoff::Backoff;
 pub use files::Reloading;
