@@ -34,6 +34,12 @@ pub(super) enum Command {
     Schema,
     /// Show the whole job on this machine: a victim, a noisy neighbor, real spans with their stalls
     Demo(DemoArguments),
+    /// An actor of the demo
+    #[command(hide = true)]
+    DemoVictim(VictimArguments),
+    /// An actor of the demo
+    #[command(hide = true)]
+    DemoNeighbor(NeighborArguments),
 }
 
 #[derive(Args, Debug)]
@@ -74,6 +80,24 @@ pub(super) struct DemoArguments {
     /// How the result is written
     #[arg(short, long, value_enum, default_value_t = Text::Text)]
     pub(super) output: Text,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct VictimArguments {
+    #[arg(long)]
+    pub(super) endpoint: String,
+    #[arg(long)]
+    pub(super) seconds: f64,
+    #[arg(long)]
+    pub(super) cpu: usize,
+    #[arg(long)]
+    pub(super) container_id: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct NeighborArguments {
+    #[arg(long)]
+    pub(super) cpu: usize,
 }
 
 #[derive(Args, Debug)]

@@ -7,32 +7,43 @@ use serde::Serialize;
 
 use super::args::{CheckArguments, Table};
 use super::{config_file, output};
+use crate::app;
 use crate::config::{BUILT_IN, Config};
+use crate::ladder::{CheckItem, CheckStatus};
 
-/// How one thing stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Status {
-    Pass,
-    Warn,
-    Fail,
+/// An item as JSON has it.
+#[derive(Serialize)]
+struct Row<'a> {
+    id: &'a str,
+    status: &'static str,
+    detail: &'a str,
+    lost: Option<&'a str>,
+    cure: Option<&'a str>,
 }
 
-/// One thing looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Item {
-    pub(super) id: &'static str,
-    pub(super) status: Status,
-    pub(super) detail: String,
-    /// What is missing in the output, in a user's words.
-    pub(super) lost: Option<String>,
-    /// A command that can be run as it stands, or a sentence where none helps.
-    pub(super) cure: Option<String>,
+impl<'a> From<&'a CheckItem> for Row<'a> {
+    fn from(item: &'a CheckItem) -> Self {
+        Self {
+            id: item.id,
+            status: word(item.status),
+            detail: &item.detail,
+            lost: item.lost.as_deref(),
+            cure: item.cure.as_deref(),
+        }
+    }
+}
+
+const fn word(status: CheckStatus) -> &'static str {
+    match status {
+        CheckStatus::Pass => "pass",
+        CheckStatus::Warn => "warn",
+        CheckStatus::Fail => "fail",
+    }
 }
 
 #[derive(Serialize)]
 struct Report<'a> {
-    checks: &'a [Item],
+    checks: Vec<Row<'a>>,
 }
 
 pub(super) fn check(arguments: &CheckArguments) -> ExitCode {
@@ -51,26 +62,26 @@ pub(super) fn check(arguments: &CheckArguments) -> ExitCode {
     };
     let text = match arguments.output {
         Table::Table => table(&items),
-        Table::Json => output::json(&Report { checks: &items }),
+        Table::Json => output::json(&Report { checks: items.iter().map(Row::from).collect() }),
     };
-    let failed = items.iter().any(|item| item.status == Status::Fail);
+    let failed = items.iter().any(|item| item.status == CheckStatus::Fail);
     output::result(&text, if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Looks at the host with this configuration.
-fn look(_config: &Config) -> anyhow::Result<Vec<Item>> {
-    anyhow::bail!("the probe of the host is not part of this build")
+fn look(config: &Config) -> anyhow::Result<Vec<CheckItem>> {
+    Ok(super::run::runtime()?.block_on(app::check::look(config))?)
 }
 
 /// One line an item; what is lost and what mends it below those that need it.
-fn table(items: &[Item]) -> String {
+fn table(items: &[CheckItem]) -> String {
     let width = items.iter().map(|item| item.id.chars().count()).max().unwrap_or(0);
     let mut out = String::new();
     for item in items {
         let mark = match item.status {
-            Status::Pass => "pass",
-            Status::Warn => "warn",
-            Status::Fail => "FAIL",
+            CheckStatus::Pass => "pass",
+            CheckStatus::Warn => "warn",
+            CheckStatus::Fail => "FAIL",
         };
         out.push_str(format!("{mark}  {:width$}  {}", item.id, item.detail).trim_end());
         out.push('\n');
@@ -79,8 +90,8 @@ fn table(items: &[Item]) -> String {
             out.push_str(&format!("      {:width$}  {name}: {text}\n", ""));
         }
     }
-    let count = |status: Status| items.iter().filter(|item| item.status == status).count();
-    out.push_str(&format!("\n{} passed, {} warnings, {} failed\n", count(Status::Pass), count(Status::Warn), count(Status::Fail)));
+    let count = |status: CheckStatus| items.iter().filter(|item| item.status == status).count();
+    out.push_str(&format!("\n{} passed, {} warnings, {} failed\n", count(CheckStatus::Pass), count(CheckStatus::Warn), count(CheckStatus::Fail)));
     out
 }
 
@@ -88,14 +99,14 @@ fn table(items: &[Item]) -> String {
 mod tests {
     use super::*;
 
-    fn items() -> Vec<Item> {
-        let item = |id, status, detail: &str| Item { id, status, detail: detail.to_owned(), lost: None, cure: None };
+    fn items() -> Vec<CheckItem> {
+        let item = |id, status, detail: &str| CheckItem { id, status, detail: detail.to_owned(), lost: None, cure: None };
         vec![
-            item("taskstats", Status::Pass, "version 16"),
-            Item {
+            item("taskstats", CheckStatus::Pass, "version 16"),
+            CheckItem {
                 lost: Some("block I/O delays".to_owned()),
                 cure: Some("sysctl kernel.task_delayacct=1".to_owned()),
-                ..item("task_delayacct", Status::Warn, "off")
+                ..item("task_delayacct", CheckStatus::Warn, "off")
             },
         ]
     }

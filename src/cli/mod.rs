@@ -42,5 +42,7 @@ fn dispatch(command: &Command) -> ExitCode {
         Command::PrintConfig(arguments) => print_config::print_config(arguments),
         Command::Schema => schema::schema(),
         Command::Demo(arguments) => demo::demo(arguments),
+        Command::DemoVictim(arguments) => demo::victim(arguments),
+        Command::DemoNeighbor(arguments) => demo::neighbor(arguments),
     }
 }

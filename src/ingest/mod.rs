@@ -15,6 +15,7 @@ mod grpc;
 mod http;
 mod inflate;
 mod listen;
+mod pages;
 mod problem;
 mod reply;
 mod server;
@@ -31,6 +32,7 @@ use crate::model::{Answer, Peer, Signal};
 
 pub use counters::{Counter, Counters};
 pub use listen::{Address, BindError};
+pub use pages::{Page, Pages, serve_pages};
 pub use server::{Protocol, Running, serve};
 
 /// One OTLP request, inflated, as protobuf bytes (JSON is transcoded before it gets here).

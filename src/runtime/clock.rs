@@ -54,3 +54,9 @@ fn nanoseconds(clock: ClockId) -> u64 {
 pub fn instant_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
+
+/// CPU time of the calling thread, nanoseconds (`CLOCK_THREAD_CPUTIME_ID`).
+#[must_use]
+pub fn thread_cpu_now() -> u64 {
+    nanoseconds(ClockId::ThreadCPUTime)
+}
