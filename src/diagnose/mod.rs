@@ -5,7 +5,7 @@
 //! T + N + S + M + B. What of the CPU wait no source could tell apart (C) is a candidate of its own, `cpu`.
 //!
 //! What it deliberately does not do: name a culprit, look at more than one window, or guess. Where the throttled part is not
-//! known but the cgroup's throttle clock is, only that much counts as throttled as must have been ([`throttle`]).
+//! known but the cgroup's throttle clock is, only that much counts as throttled as must have been (`throttle.rs`).
 
 mod throttle;
 

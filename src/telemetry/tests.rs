@@ -308,6 +308,16 @@ async fn shutdown_keeps_its_deadline_whatever_downstream_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_could_not_start_does_not_wait_for_exporters_it_never_had() {
+    let all = config(&["otlp_grpc/own"], &["otlp_grpc/own"], &["otlp_grpc/own"]);
+    let fixture = Fixture::start(&all, Manner::Accepts);
+    fixture.run(|| error!(target: "stallspan::app", "port in use"));
+    let begin = tokio::time::Instant::now();
+    drop(fixture);
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_started_for_signals_without_exporters() {
     let fixture = Fixture::start(&config(&[], &[], &[]), Manner::Accepts);
     fixture.connect();

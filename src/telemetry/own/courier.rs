@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
-use crate::model::{Answer, Signal};
+use crate::model::{Answer, Code, Refusal, Signal};
 use crate::telemetry::Counters;
 
 /// Of one export of own telemetry, waiting for the outlet included. Short: what waits here is held in memory.
@@ -27,16 +27,21 @@ pub trait Outlet: Send + Sync + 'static {
     fn send<'a>(&'a self, signal: Signal, exporters: &'a [String], body: Bytes) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 }
 
-/// The outlet, once there is one: exporters are built after the log has begun.
+/// The outlet, once there is one: exporters are built after the log has begun. `None` once it is known that none will come.
 #[derive(Default)]
 pub(super) struct Destination {
-    outlet: SetOnce<Arc<dyn Outlet>>,
+    outlet: SetOnce<Option<Arc<dyn Outlet>>>,
 }
 
 impl Destination {
     /// The first outlet stays.
     pub(super) fn connect(&self, outlet: Arc<dyn Outlet>) {
-        let _first_stays = self.outlet.set(outlet);
+        let _first_stays = self.outlet.set(Some(outlet));
+    }
+
+    /// Nobody will connect any more: what still waits for an outlet fails at once. An outlet that is there stays.
+    pub(super) fn close(&self) {
+        let _first_stays = self.outlet.set(None);
     }
 }
 
@@ -80,8 +85,10 @@ impl Courier {
     async fn carry(&self, body: Bytes) -> Option<Bytes> {
         let (signal, exporters, destination) = (self.signal, Arc::clone(&self.exporters), Arc::clone(&self.destination));
         let delivery = async move {
-            let outlet = destination.outlet.wait().await;
-            outlet.send(signal, &exporters, body).await
+            match destination.outlet.wait().await {
+                Some(outlet) => outlet.send(signal, &exporters, body).await,
+                None => Err(Refusal::new(Code::Unavailable, "the agent has no exporters")),
+            }
         };
         let silent = Context::new().with_telemetry_suppressed();
         let delivered = self.runtime.spawn(async move { timeout(TIMEOUT, delivery).await }.with_context(silent)).await;

@@ -113,6 +113,13 @@ impl Own {
     }
 }
 
+impl Drop for Own {
+    /// An agent that could not start has providers but no outlet: they must not wait for one while they are dropped.
+    fn drop(&mut self) {
+        self.destination.close();
+    }
+}
+
 /// Runs something that blocks on a thread of its own; `None` where there is no thread to be had.
 fn aside(name: &str, work: impl FnOnce() + Send + 'static) -> Option<oneshot::Receiver<()>> {
     let (done, ended) = oneshot::channel();
