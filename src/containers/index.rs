@@ -36,6 +36,7 @@ pub(super) struct Life {
     pub(super) init: Option<Init>,
     /// Cgroup paths that belong to this life alone.
     own_paths: Vec<Vec<u8>>,
+    born: Mono,
     pub(super) died: Option<Mono>,
 }
 
@@ -162,7 +163,7 @@ impl Index {
             (None, _) => {}
         }
         let joined = self.live_life_of(record).or_else(|| self.unnamed_life_for(record, init.as_ref()));
-        if let Some(key) = joined.or_else(|| self.begin(record.1.clone(), Some(record.clone()))) {
+        if let Some(key) = joined.or_else(|| self.begin(record.1.clone(), Some(record.clone()), now)) {
             if let Some(life) = self.lives.get_mut(&key) {
                 life.record = Some(record.clone());
             }
@@ -219,7 +220,7 @@ impl Index {
     // ---- lives ----
 
     /// Begins a life, with nothing known but the id.
-    pub(super) fn begin(&mut self, id: String, record: Option<RecordKey>) -> Option<ContainerKey> {
+    pub(super) fn begin(&mut self, id: String, record: Option<RecordKey>, now: Mono) -> Option<ContainerKey> {
         if self.lives.len().saturating_sub(self.dead.len()) >= MAX_CONTAINERS {
             self.refused = self.refused.saturating_add(1);
             return None;
@@ -246,6 +247,7 @@ impl Index {
             init_pid: None,
             init: None,
             own_paths: Vec::new(),
+            born: now,
             died: None,
         };
         for tag in tags_of(&life.container, &[]) {
@@ -374,12 +376,12 @@ impl Index {
         }
     }
 
-    /// A path was placed, but its process was gone before it was noted.
+    /// A path was placed in an earlier scan, but its process was gone before it was noted.
     fn end_deserted(&mut self, now: Mono) {
         if !self.processes.has_room() {
             return;
         }
-        let unnamed = self.lives.iter().filter(|(_, life)| life.died.is_none() && life.record.is_none());
+        let unnamed = self.lives.iter().filter(|(_, life)| life.died.is_none() && life.record.is_none() && life.born < now);
         let deserted: Vec<ContainerKey> = unnamed.map(|(key, _)| *key).filter(|key| self.processes.of(*key).next().is_none()).collect();
         for key in deserted {
             self.end(key, now);
