@@ -99,8 +99,12 @@ impl Index {
         }
         let init = init.filter(|init| !belongs_to_another(&init.home, &container.id));
         let task = container.task;
+        let pod_uid = container.kubernetes.pod_uid.clone();
         self.note_sandbox(&container);
-        self.records.insert(record.clone(), container);
+        let known = self.records.insert(record.clone(), container);
+        if let Some(known) = known.filter(|known| known.kubernetes.pod_uid != pod_uid) {
+            self.forget_sandbox(&known);
+        }
         match task {
             RuntimeTask::Unknown => {}
             RuntimeTask::Stopped => {
@@ -121,12 +125,8 @@ impl Index {
         if let Some(key) = self.live_life_of(&record) {
             self.end(key, now);
         }
-        if let Some(RuntimeContainer { sandbox: true, kubernetes, .. }) = self.records.remove(&record) {
-            let uid = kubernetes.pod_uid.unwrap_or_default();
-            let replaced = self.records.values().any(|other| other.sandbox && other.kubernetes.pod_uid.as_ref() == Some(&uid));
-            if !replaced {
-                self.sandbox_ips.remove(&uid);
-            }
+        if let Some(known) = self.records.remove(&record) {
+            self.forget_sandbox(&known);
         }
     }
 
@@ -214,6 +214,14 @@ impl Index {
         let members: Vec<ContainerKey> = self.tags.get(&Tag::PodUid(uid.clone())).iter().copied().collect();
         for key in members {
             self.describe(key);
+        }
+    }
+
+    /// A sandbox is no longer listed, or under another pod: its addresses go, unless another sandbox of the pod took its place.
+    fn forget_sandbox(&mut self, known: &RuntimeContainer) {
+        let Some(uid) = known.kubernetes.pod_uid.as_ref().filter(|_| known.sandbox) else { return };
+        if !self.records.values().any(|other| other.sandbox && other.kubernetes.pod_uid.as_ref() == Some(uid)) {
+            self.sandbox_ips.remove(uid);
         }
     }
 

@@ -217,6 +217,9 @@ fn the_pod_address_comes_from_the_sandbox_whenever_it_is_told() {
     assert_eq!(ip(&node, key), None);
     node.start(sandbox(&pause, 9, "u", &["10.0.0.7", "fd00::7"]), &pod_path("u", &pause));
     assert_eq!(ip(&node, key).as_deref(), Some("10.0.0.7"));
+    node.index.upsert(sandbox(&hex("ac"), 8, "v", &["10.0.0.9"]), None, node.now);
+    node.index.upsert(sandbox(&hex("ac"), 8, "w", &["10.0.0.9"]), None, node.now);
+    assert_eq!(node.index.sandbox_ips.len(), 2, "a sandbox has one pod");
     node.exit(10);
     node.exit(9);
     node.index.reconcile(Vec::new(), node.now);
@@ -315,7 +318,10 @@ fn path_of(number: u8) -> String {
 fn container_of(id: u8, pid: Option<u32>) -> RuntimeContainer {
     let name = if id < 3 { hex(&format!("a{id}")) } else { format!("c{id}") };
     let task = pid.map_or(RuntimeTask::Stopped, |pid| RuntimeTask::Running { pid });
-    RuntimeContainer { task, ..in_pod(&name, 0, "u", &format!("n{id}")) }
+    match id {
+        5 => RuntimeContainer { task, ..sandbox(&name, 0, "u", &["10.0.0.7"]) },
+        _ => RuntimeContainer { task, ..in_pod(&name, 0, "u", &format!("n{id}")) },
+    }
 }
 
 fn apply(node: &mut Node, act: &Act) {
