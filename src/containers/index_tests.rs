@@ -2,10 +2,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::super::fixture::{Node, SECOND, hex, home, in_pod, init, pod_path, process, runtime, sandbox};
-use super::super::processes::{MAX_DEAD_PROCESSES, MAX_PROCESSES};
-use super::super::{MAX_CONTAINERS, MAX_TOMBSTONES, RuntimeTask};
 use super::*;
+use crate::containers::fixture::{Node, SECOND, hex, home, in_pod, init, pod_path, process, runtime, sandbox};
+use crate::containers::processes::{MAX_DEAD_PROCESSES, MAX_PROCESSES};
+use crate::containers::{MAX_CONTAINERS, MAX_TOMBSTONES, RuntimeTask};
 use crate::model::Wall;
 
 fn facts(node: &Node, key: ContainerKey) -> (String, Option<&'static str>, Option<String>) {

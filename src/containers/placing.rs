@@ -1,7 +1,8 @@
 //! From the cgroup paths of a process to its container. Pure.
 
 use super::home::{Home, ancestry};
-use super::index::{Index, Life, RecordKey};
+use super::index::{Index, RecordKey};
+use super::lives::Life;
 use crate::model::{Container, ContainerKey, Mono, Pod};
 use crate::parse::cgroup::identity::{CgroupIdentity, IdentityKind};
 
