@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::index::{Index, Life};
+use super::index::Index;
+use super::lives::Life;
 use super::tags::Tag;
 use crate::config::meaning::{AssociationRule, AssociationSource};
 use crate::model::{ClaimValue, Claims, ContainerKey, Match, Peer, ProcessKey, Scope, Subject};

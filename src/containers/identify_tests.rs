@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
-use super::super::fixture::{Node, default_rules, hex, in_pod, init, pod_path, process, rule, runtime, sandbox, text};
-use super::super::{RuntimeTask, resource_stamps};
 use super::*;
+use crate::containers::fixture::{Node, default_rules, hex, in_pod, init, pod_path, process, rule, runtime, sandbox, text};
+use crate::containers::{RuntimeTask, resource_stamps};
 
 const UID: &str = "3f0b7a52-9c1d-4e8a-b6f4-2d5e8c7a9b10";
 

@@ -2,10 +2,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::super::fixture::{Node, SECOND, hex, home, in_pod, init, pod_path, process, runtime, sandbox};
-use super::super::processes::{MAX_DEAD_PROCESSES, MAX_PROCESSES};
-use super::super::{MAX_CONTAINERS, MAX_TOMBSTONES, RuntimeTask};
 use super::*;
+use crate::containers::fixture::{Node, SECOND, hex, home, in_pod, init, pod_path, process, runtime, sandbox};
+use crate::containers::processes::{MAX_DEAD_PROCESSES, MAX_PROCESSES};
+use crate::containers::{MAX_CONTAINERS, MAX_TOMBSTONES, RuntimeTask};
 use crate::model::Wall;
 
 fn facts(node: &Node, key: ContainerKey) -> (String, Option<&'static str>, Option<String>) {
@@ -217,6 +217,9 @@ fn the_pod_address_comes_from_the_sandbox_whenever_it_is_told() {
     assert_eq!(ip(&node, key), None);
     node.start(sandbox(&pause, 9, "u", &["10.0.0.7", "fd00::7"]), &pod_path("u", &pause));
     assert_eq!(ip(&node, key).as_deref(), Some("10.0.0.7"));
+    node.index.upsert(sandbox(&hex("ac"), 8, "v", &["10.0.0.9"]), None, node.now);
+    node.index.upsert(sandbox(&hex("ac"), 8, "w", &["10.0.0.9"]), None, node.now);
+    assert_eq!(node.index.sandbox_ips.len(), 2, "a sandbox has one pod");
     node.exit(10);
     node.exit(9);
     node.index.reconcile(Vec::new(), node.now);
@@ -240,6 +243,8 @@ fn a_placed_path_whose_process_never_came_is_swept() {
     let mut node = Node::new();
     let key = node.index.place(&home("/system.slice/cron.service"), node.now).unwrap();
     node.pass(0);
+    assert!(node.index.is_live(key), "it may still come in this scan");
+    node.pass(1);
     assert!(!node.index.is_live(key));
 }
 
@@ -313,7 +318,10 @@ fn path_of(number: u8) -> String {
 fn container_of(id: u8, pid: Option<u32>) -> RuntimeContainer {
     let name = if id < 3 { hex(&format!("a{id}")) } else { format!("c{id}") };
     let task = pid.map_or(RuntimeTask::Stopped, |pid| RuntimeTask::Running { pid });
-    RuntimeContainer { task, ..in_pod(&name, 0, "u", &format!("n{id}")) }
+    match id {
+        5 => RuntimeContainer { task, ..sandbox(&name, 0, "u", &["10.0.0.7"]) },
+        _ => RuntimeContainer { task, ..in_pod(&name, 0, "u", &format!("n{id}")) },
+    }
 }
 
 fn apply(node: &mut Node, act: &Act) {

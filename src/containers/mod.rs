@@ -14,9 +14,11 @@ mod home;
 mod identify;
 mod index;
 mod labels;
+mod lives;
 mod placing;
 mod processes;
 mod record;
+mod records;
 mod stamps;
 mod tags;
 

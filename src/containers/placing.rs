@@ -1,24 +1,25 @@
 //! From the cgroup paths of a process to its container. Pure.
 
 use super::home::{Home, ancestry};
-use super::index::{Index, Life, RecordKey};
+use super::index::{Index, RecordKey};
+use super::lives::Life;
 use crate::model::{Container, ContainerKey, Mono, Pod};
 use crate::parse::cgroup::identity::{CgroupIdentity, IdentityKind};
 
 impl Index {
     /// The container in which a process with these cgroups lives; `None` for a plain process of the host. A container that
     /// no runtime has named comes into being here. Within one scan, tell of the processes that are gone first.
-    pub fn place(&mut self, home: &Home, _now: Mono) -> Option<ContainerKey> {
+    pub fn place(&mut self, home: &Home, now: Mono) -> Option<ContainerKey> {
         let identity = home.identity();
         if let Some(identity) = identity.filter(|identity| identity.kind == IdentityKind::Container) {
-            return self.place_by_id(identity);
+            return self.place_by_id(identity, now);
         }
-        let named = self.named_around(home).or_else(|| self.named_by_path(home));
-        named.or_else(|| self.place_unit(identity.filter(|identity| identity.kind == IdentityKind::Unit)?))
+        let named = self.named_around(home).or_else(|| self.named_by_path(home, now));
+        named.or_else(|| self.place_unit(identity.filter(|identity| identity.kind == IdentityKind::Unit)?, now))
     }
 
     /// The path carries a container id: that container and never the one around it.
-    fn place_by_id(&mut self, identity: &CgroupIdentity) -> Option<ContainerKey> {
+    fn place_by_id(&mut self, identity: &CgroupIdentity, now: Mono) -> Option<ContainerKey> {
         let told = |life: &Life| {
             fits(life, identity) && life.container.runtime_namespace.is_some() && life.container.runtime_namespace == identity.namespace
         };
@@ -29,7 +30,7 @@ impl Index {
         }
         let fitting = self.records.keys().filter(|record| record.1 == identity.id && fits_record(record, identity));
         let record = fitting.max_by_key(|record| Some(&record.0) == identity.namespace.as_ref()).cloned();
-        self.begin_at(identity, record)
+        self.begin_at(identity, record, now)
     }
 
     /// A containerd container with an id of its user's choice: at or below the cgroup of its first process.
@@ -46,7 +47,7 @@ impl Index {
     }
 
     /// `/<namespace>/<id>`, where the runtime lists that id in that namespace but has not told its first process.
-    fn named_by_path(&mut self, home: &Home) -> Option<ContainerKey> {
+    fn named_by_path(&mut self, home: &Home, now: Mono) -> Option<ContainerKey> {
         let (record, path) = home.paths().find_map(|path| {
             let mut components = path.split(|byte| *byte == b'/').skip(1);
             let namespace = std::str::from_utf8(components.next()?).ok()?;
@@ -57,15 +58,15 @@ impl Index {
         if let Some(key) = self.living_or_straggling(|life| life.record.as_ref() == Some(&record), &record.1) {
             return Some(key);
         }
-        let key = self.begin(record.1.clone(), Some(record))?;
+        let key = self.begin(record.1.clone(), Some(record), now)?;
         self.set_paths(key, vec![path]);
         Some(key)
     }
 
     /// A service of systemd, as soon as a process lives in it. Users' managers have units of the same names: the path decides.
-    fn place_unit(&mut self, identity: &CgroupIdentity) -> Option<ContainerKey> {
+    fn place_unit(&mut self, identity: &CgroupIdentity, now: Mono) -> Option<ContainerKey> {
         let mut here = self.by_path.get(&identity.path).into_iter().flatten().copied();
-        here.next_back().or_else(|| self.begin_at(identity, None))
+        here.next_back().or_else(|| self.begin_at(identity, None, now))
     }
 
     /// The living life of this id; else a dead one of which processes are left.
@@ -81,9 +82,9 @@ impl Index {
     }
 
     /// Begins the life of a container known by its path, and by its record where there is one.
-    fn begin_at(&mut self, identity: &CgroupIdentity, record: Option<RecordKey>) -> Option<ContainerKey> {
+    fn begin_at(&mut self, identity: &CgroupIdentity, record: Option<RecordKey>, now: Mono) -> Option<ContainerKey> {
         let unnamed = record.is_none();
-        let key = self.begin(identity.id.clone(), record)?;
+        let key = self.begin(identity.id.clone(), record, now)?;
         if unnamed {
             let container = Container {
                 key,

@@ -35,7 +35,7 @@ impl Processes {
         let has_room = self.has_room();
         match self.entries.get_mut(&process) {
             // An exited process stays where it was: a late word from a slow scan does not bring it back.
-            Some(Entry { died: Some(_), .. }) => return false,
+            Some(Entry { died: Some(_), .. }) => return true,
             Some(entry) if entry.container == container && entry.own_pid == own_pid => return true,
             Some(entry) => {
                 if let Some(old) = entry.container {

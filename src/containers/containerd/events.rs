@@ -102,7 +102,7 @@ impl Changes {
 
     /// Listens until the connection breaks. `namespaces`: those that matter; empty for all.
     pub(super) async fn listen(&self, link: &Link, namespaces: &[String]) -> Absence {
-        let filters = TOPICS.iter().map(|topic| format!("topic=={topic}")).collect();
+        let filters = TOPICS.iter().map(|topic| format!("topic==\"{topic}\"")).collect();
         let mut client = EventsClient::new(link.channel()).max_decoding_message_size(MAX_EVENT);
         // grpc-go sends its response headers with the first event, so even this await has no time limit.
         let mut stream = match client.subscribe(SubscribeRequest { filters }).await {

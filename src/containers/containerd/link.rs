@@ -19,6 +19,8 @@ use crate::model::Absence;
 
 /// Largest message taken: what containerd itself may send by default (`grpc.max_send_message_size`).
 pub(super) const MAX_MESSAGE: usize = 16 << 20;
+/// Longest part of an error message that is logged, characters.
+const MAX_LOGGED: usize = 200;
 /// Largest block of response headers and trailers taken.
 const MAX_HEADERS: u32 = 16 << 10;
 
@@ -68,11 +70,13 @@ pub(super) fn within<T>(namespace: &str, message: T) -> Option<Request<T>> {
 
 /// Why a call failed.
 pub(super) fn class_of(status: &Status) -> Absence {
+    let message: String = status.message().chars().take(MAX_LOGGED).collect();
+    tracing::debug!(code = ?status.code(), message, "containerd refused a call");
     match status.code() {
         Code::DeadlineExceeded => Absence::Timeout,
         Code::PermissionDenied | Code::Unauthenticated => Absence::NoPermission,
         Code::Unimplemented | Code::OutOfRange | Code::DataLoss => Absence::Garbage,
-        _ => status.source().map_or(Absence::Failed, |source| class_of_chain(source)),
+        _ => status.source().map_or(Absence::Failed, class_of_chain),
     }
 }
 

@@ -229,3 +229,75 @@ fn wall_of(time: &prost_types::Timestamp) -> Option<Wall> {
     let nanos = u64::try_from(time.nanos).ok()?;
     u64::try_from(time.seconds).ok()?.checked_mul(1_000_000_000)?.checked_add(nanos).map(Wall)
 }
+
+#[cfg(test)]
+mod tests {
+    use prost_types::{Any, Timestamp};
+
+    use super::*;
+
+    fn json(ip: &str) -> Any {
+        let text = format!(
+            r#"{{"Version":"v1","Metadata":{{"IP":"{ip}","Config":{{"metadata":{{"name":"web-0","uid":"u","namespace":"shop"}}}}}}}}"#
+        );
+        Any { type_url: "github.com/containerd/cri/pkg/store/sandbox/Metadata".to_owned(), value: text.into_bytes() }
+    }
+
+    fn container(labels: &[(&str, &str)]) -> Container {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Container { id: "a".to_owned(), image: "nginx:1".to_owned(), labels, ..Container::default() }
+    }
+
+    #[test]
+    fn a_container_is_described_by_what_may_be_believed() {
+        let labelled = container(&[("io.kubernetes.pod.uid", "u"), ("io.cri-containerd.kind", "sandbox"), ("nerdctl/name", "web")]);
+        for (namespace, sandbox, uid) in [("k8s.io", true, Some("u")), ("default", false, None)] {
+            let found = describe(namespace, &labelled, RuntimeTask::Unknown, None).unwrap();
+            assert_eq!(
+                (found.sandbox, found.kubernetes.pod_uid.as_deref(), found.name.as_deref()),
+                (sandbox, uid, Some("web")),
+                "{namespace}"
+            );
+            assert_eq!(found.image.as_deref(), Some("nginx:1"));
+        }
+        for id in [String::new(), "x".repeat(MAX_NAME + 1)] {
+            assert_eq!(describe("default", &Container { id, ..Container::default() }, RuntimeTask::Unknown, None), None);
+        }
+    }
+
+    #[test]
+    fn the_sandbox_store_counts_before_the_copy_beside_the_pause_container() {
+        let mut pause = container(&[("io.cri-containerd.kind", "sandbox")]);
+        pause.extensions.insert("io.cri-containerd.sandbox.metadata".to_owned(), json("10.0.0.1"));
+        let stored = StoredSandbox { extensions: [("metadata".to_owned(), json("10.0.0.2"))].into(), ..StoredSandbox::default() };
+        let ip = |found: Option<RuntimeContainer>| found.and_then(|found| found.pod_ips.first().map(ToString::to_string));
+        assert_eq!(ip(describe("k8s.io", &pause, RuntimeTask::Unknown, read_stored(&stored))).as_deref(), Some("10.0.0.2"));
+        assert_eq!(ip(describe("k8s.io", &pause, RuntimeTask::Unknown, None)).as_deref(), Some("10.0.0.1"));
+        assert_eq!(ip(describe("default", &pause, RuntimeTask::Unknown, None)), None);
+        let alone = only_stored("k8s.io", "s", read_stored(&stored).unwrap());
+        assert_eq!((alone.sandbox, alone.kubernetes.pod_name.as_deref()), (true, Some("web-0")));
+    }
+
+    #[test]
+    fn a_task_runs_from_its_creation_to_its_end() {
+        let process = |pid, status: TaskStatus| Process { pid, status: status as i32, ..Process::default() };
+        for (process, expected) in [
+            (process(7, TaskStatus::Created), RuntimeTask::Running { pid: 7 }),
+            (process(7, TaskStatus::Running), RuntimeTask::Running { pid: 7 }),
+            (process(7, TaskStatus::Paused), RuntimeTask::Running { pid: 7 }),
+            (process(7, TaskStatus::Stopped), RuntimeTask::Stopped),
+            (process(0, TaskStatus::Running), RuntimeTask::Stopped),
+        ] {
+            assert_eq!(state_of(&process), expected, "{process:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_before_the_epoch_is_unknown() {
+        let check = |seconds, nanos, expected| assert_eq!(wall_of(&Timestamp { seconds, nanos }), expected);
+        check(2, 5, Some(Wall(2_000_000_005)));
+        check(-1, 0, None);
+        check(0, -1, None);
+        check(i64::MAX, 0, None);
+    }
+}

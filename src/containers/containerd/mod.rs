@@ -123,3 +123,7 @@ impl<S: Fn(RuntimeUpdate) + Send + Sync> Teller<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
