@@ -72,7 +72,7 @@ impl Exporters {
             [] => Err(Refusal::new(Code::Unimplemented, format!("no pipeline takes {}", signal.word()))),
             [name] => self.send_to(name, signal, body, deadline).await,
             _ => {
-                let sent = names.iter().map(|name| self.send_to(name, signal, body.clone(), deadline));
+                let sent: Vec<_> = names.iter().map(|name| Box::pin(self.send_to(name, signal, body.clone(), deadline))).collect();
                 all_accepted(join(sent).await)
             }
         }
@@ -108,11 +108,11 @@ impl Exporters {
             Some(One::File(exporter)) => exporter.send(signal, body).await,
             Some(One::Grpc(exporter, retry, timeout)) => {
                 let prepared = exporter.prepare(signal, body)?;
-                persist(*retry, *timeout, deadline, async |over| exporter.attempt(&prepared, over).await).await
+                persist(*retry, *timeout, deadline, prepared).await
             }
             Some(One::Http(exporter, retry, timeout)) => {
                 let prepared = exporter.prepare(signal, body)?;
-                persist(*retry, *timeout, deadline, async |_| exporter.attempt(&prepared).await).await
+                persist(*retry, *timeout, deadline, prepared).await
             }
         }
     }
@@ -167,8 +167,8 @@ fn all_accepted(answers: Vec<Answer>) -> Answer {
 }
 
 /// Runs all at once to their ends, in the caller's task: dropping it drops all.
-async fn join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut running: Vec<(Pin<Box<F>>, Option<F::Output>)> = futures.map(|future| (Box::pin(future), None)).collect();
+async fn join<F: Future>(futures: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
+    let mut running: Vec<(Pin<Box<F>>, Option<F::Output>)> = futures.into_iter().map(|future| (future, None)).collect();
     poll_fn(|context| {
         let mut waiting = false;
         for (future, output) in &mut running {
@@ -207,11 +207,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn joined_futures_run_at_once_and_keep_their_order() {
         let start = Instant::now();
-        let futures = [3, 1, 2].into_iter().map(|seconds| async move {
-            tokio::time::sleep(Duration::from_secs(seconds)).await;
-            seconds
+        let futures = [3, 1, 2].into_iter().map(|seconds| {
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                seconds
+            })
         });
-        assert_eq!(join(futures).await, [3, 1, 2]);
+        assert_eq!(join(futures.collect()).await, [3, 1, 2]);
         assert_eq!(start.elapsed(), Duration::from_secs(3));
     }
 }

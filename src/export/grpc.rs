@@ -7,12 +7,13 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::channel::Channel;
+use super::channel::{Channel, Frame};
 use super::compress::compress;
 use super::dial::Dialer;
 use super::endpoint::{self, Endpoint};
 use super::headers::{USER_AGENT_VALUE, configured};
 use super::response::{Limited, MAX_RESPONSE};
+use super::retry::Attempt;
 use crate::config::meaning::{Compression, OtlpExporter};
 use crate::model::{Answer, Code, Refusal, Signal};
 use crate::otlp::status;
@@ -42,7 +43,8 @@ pub struct GrpcExporter {
 }
 
 /// A request made ready once for all attempts.
-pub struct Prepared {
+pub struct Prepared<'e> {
+    exporter: &'e GrpcExporter,
     prefix: Bytes,
     message: Bytes,
     uri: Uri,
@@ -82,7 +84,7 @@ impl GrpcExporter {
     ///
     /// # Errors
     /// A request that cannot be framed.
-    pub fn prepare(&self, signal: Signal, body: Bytes) -> Result<Prepared, Refusal> {
+    pub fn prepare(&self, signal: Signal, body: Bytes) -> Result<Prepared<'_>, Refusal> {
         let uri = self.services.iter().find(|(of, _)| *of == signal).map(|(_, uri)| uri.clone()).unwrap_or_default();
         let message = compress(self.compression, body)?;
         let length = u32::try_from(message.len())
@@ -90,18 +92,17 @@ impl GrpcExporter {
         let mut prefix = BytesMut::with_capacity(PREFIX);
         prefix.put_u8(u8::from(self.compression != Compression::None));
         prefix.put_u32(length);
-        Ok(Prepared { prefix: prefix.freeze(), message, uri })
+        Ok(Prepared { exporter: self, prefix: prefix.freeze(), message, uri })
     }
+}
 
-    /// One attempt, to be over at `over`. Dropping it resets the stream.
-    ///
-    /// # Errors
-    /// Downstream's refusal, or one that says why downstream was not reached.
-    pub async fn attempt(&self, prepared: &Prepared, over: Instant) -> Answer {
+impl Attempt for Prepared<'_> {
+    /// Dropping it resets the stream.
+    async fn attempt(&self, over: Instant) -> Answer {
         let mut last = None;
         for _ in 0..CERTAINLY_NOT_TAKEN {
-            let mut sender = self.channel.sender().await.map_err(|why| Refusal::new(Code::Unavailable, why))?;
-            let request = self.request(prepared, over);
+            let mut sender = self.exporter.channel.sender().await.map_err(|why| Refusal::new(Code::Unavailable, why))?;
+            let request = self.request(over);
             match sender.send.try_send_request(request).await {
                 Ok(response) => {
                     sender.waiting.answered();
@@ -119,11 +120,13 @@ impl GrpcExporter {
         }
         Err(last.unwrap_or_else(|| Refusal::new(Code::Unavailable, "downstream closes every connection")))
     }
+}
 
-    fn request(&self, prepared: &Prepared, over: Instant) -> Request<super::channel::Frame> {
-        let framed = prepared.prefix.clone().chain(prepared.message.clone());
-        let mut request = Request::post(prepared.uri.clone()).body(Full::new(framed)).unwrap_or_default();
-        request.headers_mut().clone_from(&self.headers);
+impl Prepared<'_> {
+    fn request(&self, over: Instant) -> Request<Frame> {
+        let framed = self.prefix.clone().chain(self.message.clone());
+        let mut request = Request::post(self.uri.clone()).body(Full::new(framed)).unwrap_or_default();
+        request.headers_mut().clone_from(&self.exporter.headers);
         let left = over.saturating_duration_since(instant_now());
         if let Ok(timeout) = HeaderValue::try_from(status::format_timeout(left)) {
             request.headers_mut().insert(GRPC_TIMEOUT, timeout);

@@ -1,9 +1,12 @@
 //! One OTLP/HTTP request: POST out, status and message back.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Request, Response, Uri};
 use http_body_util::Full;
+use tokio::time::Instant;
 
 use super::compress::compress;
 use super::dial::Dialer;
@@ -11,6 +14,7 @@ use super::endpoint;
 use super::headers::{USER_AGENT_VALUE, configured};
 use super::pool::Pool;
 use super::response::{Limited, MAX_RESPONSE};
+use super::retry::Attempt;
 use crate::config::meaning::{Compression, Encoding, OtlpExporter};
 use crate::model::{Answer, Code, Refusal, Signal};
 use crate::otlp::status::{self, RpcStatus};
@@ -29,13 +33,14 @@ pub struct HttpExporter {
 #[derive(Debug)]
 struct Route {
     signal: Signal,
-    pool: std::sync::Arc<Pool>,
+    pool: Arc<Pool>,
     uri: Uri,
     host: HeaderValue,
 }
 
 /// A request made ready once for all attempts.
 pub struct Prepared<'e> {
+    exporter: &'e HttpExporter,
     route: &'e Route,
     body: Bytes,
 }
@@ -47,13 +52,13 @@ impl HttpExporter {
     /// Says what of the configuration cannot be used.
     pub fn open(config: &OtlpExporter, spawner: &Spawner) -> Result<Self, String> {
         let base = endpoint::http(&config.endpoint)?;
-        let pool = std::sync::Arc::new(Pool::new(Dialer::open(&base, config.tls.as_ref(), "http/1.1")?, spawner.clone()));
+        let pool = Arc::new(Pool::new(Dialer::open(&base, config.tls.as_ref(), "http/1.1")?, spawner.clone()));
         let route = |signal: Signal, own: Option<&String>| match own {
-            None => Route::new(signal, std::sync::Arc::clone(&pool), &base.authority, &format!("{}/v1/{}", base.path, signal.word())),
+            None => Route::new(signal, Arc::clone(&pool), &base.authority, &format!("{}/v1/{}", base.path, signal.word())),
             Some(url) => {
                 let own = endpoint::http(url).map_err(|why| format!("{}_endpoint: {why}", signal.word()))?;
                 let dialer = Dialer::open(&own, config.tls.as_ref(), "http/1.1")?;
-                Route::new(signal, std::sync::Arc::new(Pool::new(dialer, spawner.clone())), &own.authority, &own.path)
+                Route::new(signal, Arc::new(Pool::new(dialer, spawner.clone())), &own.authority, &own.path)
             }
         };
         let routes = [
@@ -93,17 +98,16 @@ impl HttpExporter {
             Encoding::Proto => body,
             Encoding::Json => return Err(Refusal::new(Code::Unimplemented, "JSON out comes later")),
         };
-        Ok(Prepared { route, body: compress(self.compression, encoded)? })
+        Ok(Prepared { exporter: self, route, body: compress(self.compression, encoded)? })
     }
+}
 
-    /// One attempt.
-    ///
-    /// # Errors
-    /// Downstream's refusal, or one that says why downstream was not reached.
-    pub async fn attempt(&self, prepared: &Prepared<'_>) -> Answer {
-        let pool = &prepared.route.pool;
+impl Attempt for Prepared<'_> {
+    /// Dropping it closes the connection.
+    async fn attempt(&self, _: Instant) -> Answer {
+        let pool = &self.route.pool;
         let taken = loop {
-            match pool.send(self.request(prepared)).await {
+            match pool.send(self.request()).await {
                 Ok(taken) => break taken,
                 // Closed by the server while idle, most likely before it saw the request.
                 Err(lost) if lost.was_idle => {}
@@ -118,17 +122,19 @@ impl HttpExporter {
         }
         judge(&Response::from_parts(head, ()), read?.data)
     }
+}
 
-    fn request(&self, prepared: &Prepared<'_>) -> Request<Full<Bytes>> {
-        let mut request = Request::post(prepared.route.uri.clone()).body(Full::new(prepared.body.clone())).unwrap_or_default();
-        request.headers_mut().clone_from(&self.headers);
-        request.headers_mut().insert(HOST, prepared.route.host.clone());
+impl Prepared<'_> {
+    fn request(&self) -> Request<Full<Bytes>> {
+        let mut request = Request::post(self.route.uri.clone()).body(Full::new(self.body.clone())).unwrap_or_default();
+        request.headers_mut().clone_from(&self.exporter.headers);
+        request.headers_mut().insert(HOST, self.route.host.clone());
         request
     }
 }
 
 impl Route {
-    fn new(signal: Signal, pool: std::sync::Arc<Pool>, authority: &str, path: &str) -> Result<Self, String> {
+    fn new(signal: Signal, pool: Arc<Pool>, authority: &str, path: &str) -> Result<Self, String> {
         let path = if path.is_empty() { "/" } else { path };
         let uri = Uri::try_from(path).map_err(|why| format!("`{path}` is no path: {why}"))?;
         let host = HeaderValue::try_from(authority).map_err(|_| format!("`{authority}` cannot be a server's name"))?;

@@ -10,15 +10,21 @@ use crate::otlp::status;
 use crate::runtime::Backoff;
 use crate::runtime::clock::instant_now;
 
-/// Runs `attempt` until it is accepted, refused for good, or until the least of `deadline` and the policy's
-/// `max_elapsed_time` leaves no time for another try; then the last refusal stands. `attempt` gets the instant at
-/// which it has to be over: `timeout` from its start, and `deadline` at the latest.
+/// A request made ready, to be sent as often as it takes.
+pub trait Attempt: Sync {
+    /// Sends it once; to be over at `over`.
+    fn attempt(&self, over: Instant) -> impl Future<Output = Answer> + Send;
+}
+
+/// Attempts until one is accepted, refused for good, or until the least of `deadline` and the policy's
+/// `max_elapsed_time` leaves no time for another try; then the last refusal stands. Each attempt has to be
+/// over `timeout` after its start, and at `deadline` at the latest.
 ///
 /// Dropping the future ends the attempt in progress, and no other follows.
 ///
 /// # Errors
 /// The last refusal.
-pub async fn persist(policy: Retry, timeout: Duration, deadline: Instant, mut attempt: impl AsyncFnMut(Instant) -> Answer) -> Answer {
+pub async fn persist(policy: Retry, timeout: Duration, deadline: Instant, request: impl Attempt) -> Answer {
     let start = instant_now();
     let end = last_start(policy, start, deadline);
     let mut backoff = Backoff::new(policy.initial_interval, policy.max_interval);
@@ -26,7 +32,7 @@ pub async fn persist(policy: Retry, timeout: Duration, deadline: Instant, mut at
     loop {
         let now = instant_now();
         let over = now.checked_add(timeout).unwrap_or(deadline).min(deadline);
-        let refusal = match tokio::time::timeout_at(over, attempt(over)).await {
+        let refusal = match tokio::time::timeout_at(over, request.attempt(over)).await {
             Ok(Ok(message)) => return Ok(message),
             Ok(Err(refusal)) => refusal,
             Err(_) => cut_off(now, over, over == deadline, last.take()),
@@ -67,6 +73,8 @@ fn cut_off(began: Instant, over: Instant, by_deadline: bool, last: Option<Refusa
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use bytes::Bytes;
 
     use super::*;
@@ -80,16 +88,34 @@ mod tests {
         }
     }
 
-    /// Answers in turn; the last for ever. Returns the answer, the number of attempts and the seconds it took.
-    async fn run(policy: Retry, deadline: u64, answers: &[Answer]) -> (Answer, usize, u64) {
+    /// Answers in turn, the last for ever; `None` is none at all.
+    struct Script {
+        attempts: AtomicUsize,
+        answers: Vec<Option<Answer>>,
+    }
+
+    impl Attempt for &Script {
+        async fn attempt(&self, over: Instant) -> Answer {
+            assert!(over > Instant::now());
+            let number = self.attempts.fetch_add(1, Ordering::SeqCst);
+            match self.answers.get(number).or(self.answers.last()).cloned().flatten() {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// The answer, the number of attempts and the seconds it took.
+    async fn run_within(policy: Retry, timeout: u64, deadline: u64, answers: &[Option<Answer>]) -> (Answer, usize, u64) {
         let start = Instant::now();
-        let mut attempts = 0;
-        let answer = persist(policy, Duration::from_secs(5), start + Duration::from_secs(deadline), async |_| {
-            attempts += 1;
-            answers.get(attempts - 1).or(answers.last()).unwrap().clone()
-        })
-        .await;
-        (answer, attempts, start.elapsed().as_secs())
+        let script = Script { attempts: AtomicUsize::new(0), answers: answers.to_vec() };
+        let answer = persist(policy, Duration::from_secs(timeout), start + Duration::from_secs(deadline), &script).await;
+        (answer, script.attempts.into_inner(), start.elapsed().as_secs())
+    }
+
+    async fn run(policy: Retry, deadline: u64, answers: &[Answer]) -> (Answer, usize, u64) {
+        let answers: Vec<_> = answers.iter().cloned().map(Some).collect();
+        run_within(policy, 5, deadline, &answers).await
     }
 
     fn refusal(code: Code) -> Answer {
@@ -145,26 +171,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_without_an_answer_is_over_after_its_timeout() {
-        let start = Instant::now();
-        let mut attempts = 0;
-        let answer = persist(policy(1, 300), Duration::from_secs(2), start + Duration::from_secs(9), async |over| {
-            attempts += 1;
-            assert!(over <= start + Duration::from_secs(9));
-            std::future::pending().await
-        })
-        .await;
+        let (answer, attempts, seconds) = run_within(policy(1, 300), 2, 9, &[None]).await;
         assert_eq!(answer.unwrap_err().code, Code::DeadlineExceeded);
-        assert!((2..=4).contains(&attempts) && start.elapsed() <= Duration::from_secs(9), "{attempts} in {:?}", start.elapsed());
+        assert!((2..=4).contains(&attempts) && seconds <= 9, "{attempts} in {seconds} s");
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_refusal_before_stands_when_the_deadline_cuts_the_next_attempt() {
-        let mut attempts = 0;
-        let answer = persist(policy(1, 300), Duration::from_secs(30), Instant::now() + Duration::from_secs(5), async |_| {
-            attempts += 1;
-            if attempts == 1 { refusal(Code::Unavailable) } else { std::future::pending().await }
-        })
-        .await;
-        assert_eq!((answer, attempts), (refusal(Code::Unavailable), 2));
+        let (answer, attempts, seconds) = run_within(policy(1, 300), 30, 5, &[Some(refusal(Code::Unavailable)), None]).await;
+        assert_eq!((answer, attempts, seconds), (refusal(Code::Unavailable), 2, 5));
     }
 }
