@@ -149,24 +149,29 @@ fn event() -> BoxedStrategy<Vec<u8>> {
     prop_oneof![5 => vec(piece, 0..4).prop_map(|pieces| encode(&pieces)), 1 => vec(any::<u8>(), 0..8)].boxed()
 }
 
-/// Around one instant, so that reversed, equal and missing times all come up.
-fn time() -> impl Strategy<Value = u64> {
-    const BASE: u64 = 1_790_000_000_000_000_000;
-    prop_oneof![1 => Just(0), 1 => Just(u64::MAX), 3 => BASE..BASE + 20, 6 => BASE..BASE + 1_000_000_000]
+/// Mostly before the ends and around one instant, so that reversed, equal and missing times come up now and then.
+fn start() -> impl Strategy<Value = u64> {
+    prop_oneof![1 => Just(0), 1 => BASE..BASE + 20, 1 => BASE..BASE + 1_000_000_000, 6 => (0_u64..500).prop_map(|ms| BASE + ms * 1_000_000)]
 }
+
+fn end() -> impl Strategy<Value = u64> {
+    prop_oneof![1 => Just(0), 1 => Just(u64::MAX), 1 => BASE..BASE + 20, 6 => BASE + 500_000_000..BASE + 1_000_000_000]
+}
+
+const BASE: u64 = 1_790_000_000_000_000_000;
 
 fn span() -> BoxedStrategy<Vec<Piece>> {
     let piece = Union::new_weighted(vec![
         (1, bytes_field(1, vec(any::<u8>(), 0..17))),
         (1, bytes_field(5, vec(any::<u8>(), 0..10))),
-        (3, fixed64(7, time())),
-        (3, fixed64(8, time())),
+        (5, fixed64(7, start())),
+        (5, fixed64(8, end())),
         (6, bytes_field(9, key_value(SPAN_KEYS))),
         (2, bytes_field(11, event())),
         (1, bytes_field(15, vec(any::<u8>(), 0..6))),
         (1, unknown()),
     ]);
-    vec(piece, 0..14).boxed()
+    vec(piece, 0..16).boxed()
 }
 
 fn scope_spans() -> BoxedStrategy<Vec<Piece>> {

@@ -66,10 +66,13 @@ impl NodeView for Node {
     }
 }
 
-/// Bits of the edges choose what is known.
+/// Bits of the edges choose what is known: one of four shapes, so that spans often follow one of the same shape, and
+/// numbers that differ from span to span.
 fn made_up_window(start: Wall, end: Wall) -> Window {
-    let mix = (start.0 ^ end.0.rotate_left(17)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let some = |bit: u32, value: u64| (mix >> bit & 1 == 1).then_some(value);
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = (start.0 ^ end.0.rotate_left(17)).wrapping_mul(GOLDEN);
+    let shape = (start.0 % 4 + 1).wrapping_mul(GOLDEN) >> 17;
+    let some = |bit: u32, value: u64| (shape >> bit & 1 == 1).then_some(value);
     let mut delay_ns = Delays([None; 8]);
     for (index, kind) in DelayKind::ALL.into_iter().enumerate() {
         delay_ns.set(kind, some(u32::try_from(index).unwrap(), mix >> 40));
@@ -79,7 +82,7 @@ fn made_up_window(start: Wall, end: Wall) -> Window {
         throttled_ns: some(8, mix >> 42),
         stalled_ns: some(9, mix >> 44),
         longest_wait_ns: some(10, mix >> 43),
-        culprit: some(11, 0).map(|_| Culprit { name: format!("ns/pod-{}/app", mix % 3), share: (mix % 200) as f64 / 100.0 }),
+        culprit: (start.0 % 2 == 0).then(|| Culprit { name: format!("ns/pod-{}/app", mix % 3), share: (mix % 200) as f64 / 100.0 }),
         stalls: (0..mix % 6).map(|index| made_up_stall(index, start, mix)).collect(),
         coverage: [0.0, 0.4, 1.0, 1.5, 1.0, 1.0, f64::NAN, 0.9][(mix >> 20 & 7) as usize],
         resolution_ns: mix >> 50,

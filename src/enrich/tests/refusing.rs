@@ -75,7 +75,7 @@ fn check_agreement(bytes: Vec<u8>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
     fn what_parses_is_accepted_and_nothing_else(bytes in request(), damages in vec(damage(), 0..4)) {

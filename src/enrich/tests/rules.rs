@@ -147,6 +147,24 @@ fn a_stack_of_groups_inside_a_span_costs_no_stack() {
     assert_eq!(thread.unwrap().join().unwrap(), 1);
 }
 
+/// What follows the message at fault would, read together with it, parse.
+#[test]
+fn no_message_reaches_into_its_neighbor() {
+    const PAST: &str = "a length reaches past the end of its message";
+    for (bytes, level) in [
+        (&b"\x0a\x02\x1a\x02\x08\x00"[..], "ResourceSpans"),
+        (b"\x0a\x06\x0a\x02\x0a\x02\x08\x00", "Resource"),
+        (b"\x0a\x06\x12\x02\x0a\x02\x08\x00", "ScopeSpans"),
+        (b"\x0a\x08\x12\x06\x12\x02\x0a\x02\x08\x00", "Span"),
+        (b"\x0a\x0c\x12\x0a\x12\x01\x39\x1a\x06\x08\x00\x08\x00\x08\x00", "Span"),
+    ] {
+        let refused = scan(Bytes::copy_from_slice(bytes), Peer::default(), &settings()).unwrap_err();
+        assert_eq!((refused.fault.to_string().as_str(), refused.level.word()), (PAST, level), "{bytes:02x?}");
+    }
+    let cut = scan(Bytes::from_static(b"\x0a\x0a\x12\x08\x12\x02\x08\x80\x1a\x02\x08\x00"), Peer::default(), &settings()).unwrap_err();
+    assert_eq!(cut.fault.to_string(), "a varint is cut off");
+}
+
 fn check_refused(bytes: &[u8], expected: &str) {
     let refused = scan(Bytes::copy_from_slice(bytes), Peer::default(), &settings()).unwrap_err();
     assert_eq!(refused.to_string(), expected, "{bytes:02x?}");

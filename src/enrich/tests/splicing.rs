@@ -222,7 +222,7 @@ fn check_decoded(came: &[u8], left: &[u8]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn everything_but_our_keys_leaves_as_it_came(came in request()) {
