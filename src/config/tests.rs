@@ -292,7 +292,7 @@ fn odd_things_are_warned_of() {
 #[test]
 fn secrets_are_masked_and_nothing_else_changes() {
     let text = LEAST.replace("'c:4317'", "'c:4317', headers: {authorization: 'Bearer ${env:TOKEN}', x: y}")
-        + "traces: {threads: {attribute: 'a$$b$c'}}\n";
+        + "traces: {threads: {attribute: 'a$$$$b$${env:X}$c'}}\n";
     let first = loaded(&text);
     let printed = first.print();
     assert!(!printed.contains("hunter2") && !printed.contains("Bearer") && printed.contains("authorization: \"[REDACTED]\""), "{printed}");
@@ -352,6 +352,7 @@ fn other_value(kind: &Kind, preset: Preset) -> String {
 }
 
 const ALL: &str = "\
+receivers: { otlp: { protocols: { grpc: , http: } } }
 exporters: { debug: {}, file: { path: /x }, otlp_grpc: { endpoint: 'c:1', tls: { cert_file: a, key_file: b } }, otlp_http: { endpoint: 'http://c:1' } }
 service: { pipelines: { traces: { exporters: [debug, file] }, metrics: { exporters: [otlp_grpc] }, logs: { exporters: [otlp_http] } } }
 ";
