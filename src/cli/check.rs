@@ -23,13 +23,7 @@ struct Row<'a> {
 
 impl<'a> From<&'a CheckItem> for Row<'a> {
     fn from(item: &'a CheckItem) -> Self {
-        Self {
-            id: item.id,
-            status: word(item.status),
-            detail: &item.detail,
-            lost: item.lost.as_deref(),
-            cure: item.cure.as_deref(),
-        }
+        Self { id: item.id, status: word(item.status), detail: &item.detail, lost: item.lost.as_deref(), cure: item.cure.as_deref() }
     }
 }
 
@@ -91,7 +85,12 @@ fn table(items: &[CheckItem]) -> String {
         }
     }
     let count = |status: CheckStatus| items.iter().filter(|item| item.status == status).count();
-    out.push_str(&format!("\n{} passed, {} warnings, {} failed\n", count(CheckStatus::Pass), count(CheckStatus::Warn), count(CheckStatus::Fail)));
+    out.push_str(&format!(
+        "\n{} passed, {} warnings, {} failed\n",
+        count(CheckStatus::Pass),
+        count(CheckStatus::Warn),
+        count(CheckStatus::Fail)
+    ));
     out
 }
 

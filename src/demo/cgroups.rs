@@ -40,8 +40,7 @@ impl Groups {
     pub fn enter(&self, id: &str, pid: u32) -> io::Result<()> {
         for root in &self.roots {
             let file = root.join(id).join("cgroup.procs");
-            std::fs::write(&file, pid.to_string())
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
+            std::fs::write(&file, pid.to_string()).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Sets the scene, lets the actors play, asks the receiver, clears the stage.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::BufReader;
 use std::sync::Arc;
 use std::time::Duration;
 
