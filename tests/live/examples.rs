@@ -1,0 +1,1 @@
+//! What a user copies from `examples/` does what its first lines say.
