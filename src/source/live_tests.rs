@@ -59,8 +59,8 @@ impl Container {
         let id = format!("{:032x}{:032x}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let roots = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"];
         let root = roots.iter().map(PathBuf::from).find(|root| root.join("cgroup.procs").exists()).expect("a cgroup hierarchy");
-        let dir = root.join("docker").join(&id);
-        fs::create_dir_all(&dir).unwrap();
+        let dir = root.join(format!("docker-{id}.scope"));
+        fs::create_dir(&dir).unwrap();
         Self { dir, id }
     }
 
@@ -76,7 +76,6 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         until("the cgroup is empty", || fs::remove_dir(&self.dir).is_ok());
-        let _others_in_it = fs::remove_dir(self.dir.parent().unwrap());
     }
 }
 
