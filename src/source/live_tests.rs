@@ -280,6 +280,69 @@ fn totals_never_go_back_while_processes_come_and_go() {
 }
 
 #[test]
+fn a_process_that_moves_takes_nothing_along() {
+    let mut sampler = sampler(Method::Auto);
+    collect(&mut sampler);
+    let (from, to) = (Container::new(), Container::new());
+    let burner = Burner::spinning();
+    from.take(&burner.0);
+    until("it has run", || burner.schedstat().1 > 100_000_000);
+    let before = collect(&mut sampler);
+    let first = totals_of(&before, from.key(&sampler.node).unwrap());
+    assert!(first.run_ns.unwrap() >= 100_000_000);
+    to.take(&burner.0);
+    let there = Burner::new("read line");
+    to.take(&there.0);
+    let after = collect(&mut sampler);
+    let second = totals_of(&after, to.key(&sampler.node).unwrap());
+    assert!(second.run_ns.unwrap() < 90_000_000, "{second:?}");
+    until("it has run on", || burner.schedstat().1 > first.run_ns.unwrap() + 200_000_000);
+    let last = totals_of(&collect(&mut sampler), to.key(&sampler.node).unwrap());
+    assert!(last.run_ns.unwrap() > second.run_ns.unwrap() + 50_000_000);
+}
+
+/// Ends a burner and begins another one with the same pid. Other processes of the machine may take it first: then again.
+fn again_with_the_same_pid(first: Burner) -> Burner {
+    let pid = first.0.id();
+    drop(first);
+    for _ in 0..200 {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("the right to choose the next pid");
+        let next = Burner::spinning();
+        if next.0.id() == pid {
+            return next;
+        }
+    }
+    panic!("the pid was always taken");
+}
+
+#[test]
+fn a_pid_used_again_confuses_nothing() {
+    let mut sampler = sampler(Method::Auto);
+    let (one, other) = (Container::new(), Container::new());
+    let stays = [Burner::new("read line"), Burner::new("read line")];
+    one.take(&stays[0].0);
+    other.take(&stays[1].0);
+    let burner = Burner::spinning();
+    one.take(&burner.0);
+    collect(&mut sampler);
+    let (one_key, other_key) = (one.key(&sampler.node).unwrap(), other.key(&sampler.node).unwrap());
+    let mut before = totals_of(&collect(&mut sampler), one_key).run_ns.unwrap();
+    let next = again_with_the_same_pid(burner);
+    other.take(&next.0);
+    until("it has run", || next.schedstat().1 > before + 100_000_000);
+    // The sampler still takes the pid for the first one's.
+    sampler.read_container(one_key, true);
+    let cell = |sampler: &Sampler, key| sampler.roster.cells.get(&key).unwrap().account.totals(sampler.supplied).run_ns.unwrap();
+    assert_eq!(cell(&sampler, one_key), before);
+    collect(&mut sampler);
+    before = cell(&sampler, one_key);
+    assert!(cell(&sampler, other_key) >= 100_000_000);
+    until("it has run on", || next.schedstat().1 > 300_000_000);
+    collect(&mut sampler);
+    assert!(cell(&sampler, one_key) - before < 20_000_000, "the waiting shell hardly runs");
+}
+
+#[test]
 fn delays_that_were_never_counted_are_unknown() {
     let mut sampler = sampler(Method::Auto);
     let container = Container::new();
