@@ -1,5 +1,6 @@
 //! The sampler against this kernel. Where taskstats may not be used here, the ladder's next rung is what is tested.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -118,7 +119,7 @@ impl Drop for Burner {
 
 /// Waits for a condition, but not for ever.
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(2));
@@ -262,28 +263,28 @@ fn totals_never_go_back_while_processes_come_and_go() {
         container.key(&sampler.node).is_some()
     });
     let key = container.key(&sampler.node).unwrap();
-    let mut before = Totals::default();
-    let deadline = Instant::now() + Duration::from_secs(2);
-    let (mut looks, mut met) = (0, std::collections::HashSet::new());
-    while Instant::now() < deadline {
+    let (mut before, mut looks, mut met) = (Totals::default(), 0, HashSet::new());
+    until("much has come and gone", || {
         sampler.find_new_members(key);
         sampler.place();
         sampler.read_container(key, true);
-        met.extend(sampler.roster.cells.get(&key).unwrap().members.clone());
-        let now = sampler.roster.cells.get(&key).unwrap().account.totals(sampler.supplied);
+        let cell = sampler.roster.cells.get(&key).unwrap();
+        met.extend(cell.members.iter().copied());
+        let now = cell.account.totals(sampler.supplied);
         assert!(cpu(&now) >= before.delay_ns.get(DelayKind::Cpu).unwrap_or(0) && now.run_ns >= before.run_ns);
         before = now;
         looks += 1;
-    }
-    assert!(looks > 20 && met.len() > 5, "{looks} looks, {} processes", met.len());
-    assert!(before.run_ns.unwrap() > 100_000_000, "{before:?}");
+        looks > 100 && met.len() > 10 && before.run_ns.unwrap() > 100_000_000
+    });
 }
 
 #[test]
 fn a_process_that_moves_takes_nothing_along() {
     let mut sampler = sampler(Method::Auto);
-    collect(&mut sampler);
     let (from, to) = (Container::new(), Container::new());
+    let there = Burner::new("read line");
+    to.take(&there.0);
+    collect(&mut sampler);
     let burner = Burner::spinning();
     from.take(&burner.0);
     until("it has run", || burner.schedstat().1 > 100_000_000);
@@ -291,8 +292,6 @@ fn a_process_that_moves_takes_nothing_along() {
     let first = totals_of(&before, from.key(&sampler.node).unwrap());
     assert!(first.run_ns.unwrap() >= 100_000_000);
     to.take(&burner.0);
-    let there = Burner::new("read line");
-    to.take(&there.0);
     let after = collect(&mut sampler);
     let second = totals_of(&after, to.key(&sampler.node).unwrap());
     assert!(second.run_ns.unwrap() < 90_000_000, "{second:?}");
