@@ -48,7 +48,8 @@ fn main() -> Result<()> {
         workers.into_iter().try_for_each(|worker| worker.join().map_err(|_panic| anyhow!("a worker panicked"))?)
     })?;
 
-    provider.shutdown().context("sending the last spans")
+    provider.force_flush().context("sending the last spans")?;
+    Ok(provider.shutdown()?)
 }
 
 fn work(tracer: &SdkTracer, arguments: &Arguments) -> Result<()> {
