@@ -27,5 +27,5 @@ fn the_service_works_and_says_so_where_nobody_listens() {
     let status = wait_for("the service", Duration::from_secs(30), || running.ended());
     assert!(!status.success(), "spans that could not be sent are told");
     let printed = running.log();
-    assert_eq!(printed.lines().filter(|line| line.contains("run_delay_ns")).count(), 6, "{printed}");
+    assert_eq!(printed.lines().filter(|line| line.contains("thread_ns")).count(), 6, "{printed}");
 }
