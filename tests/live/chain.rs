@@ -61,12 +61,7 @@ impl Chain {
             ("PROMETHEUS_SCRAPE", &*scrape),
         ];
         let collector = Collector::start(&lab, "behind", &files, &endpoints);
-        let setting = Setting {
-            downstream: &behind,
-            containerd: Some(&containerd.socket),
-            interval: "1s",
-            set: &[],
-        };
+        let setting = Setting { downstream: &behind, containerd: Some(&containerd.socket), interval: "1s", set: &[] };
         let agent = Agent::start(&lab, &setting);
         tempo.ready();
         Self { agent, _behind: collector, jaeger, tempo, containerd, scrape, lab }
