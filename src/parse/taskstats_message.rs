@@ -158,7 +158,10 @@ mod tests {
         out
     }
 
-    fn read(bytes: &[u8]) -> Vec<Result<(About, u32, Option<u64>), MessageError>> {
+    /// Whom a block is about, its id and its CPU delay.
+    type Seen = (About, u32, Option<u64>);
+
+    fn read(bytes: &[u8]) -> Vec<Result<Seen, MessageError>> {
         let message = messages(bytes).next().unwrap().unwrap();
         blocks(&message).map(|b| b.map(|b| (b.about, b.id, b.delays.delay_ns.get(DelayKind::Cpu)))).collect()
     }
