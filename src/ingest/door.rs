@@ -12,6 +12,7 @@ use super::problem::Problem;
 use super::{Handler, Request};
 use crate::model::{Peer, Refusal, Signal};
 use crate::runtime::Stop;
+use crate::runtime::clock::instant_now;
 
 /// A sender's own deadline is met this much early, so that the answer gets there in time; at most a tenth of it.
 const REPLY_MARGIN: Duration = Duration::from_millis(100);
@@ -82,6 +83,10 @@ impl Door {
     /// # Errors
     /// The handler's refusal, or one for a handler that could not answer in time.
     pub async fn hand_over(&self, signal: Signal, body: Bytes, deadline: Instant, ticket: Ticket) -> Result<Bytes, Refused> {
+        if deadline <= instant_now() {
+            // Nobody waits for it any more; its sender will bring it again.
+            return Err(Problem::TimedOut.into());
+        }
         self.house.counters.handled.add_one();
         let request = Request { signal, body, deadline, peer: self.peer };
         let overstayed = deadline.checked_add(OVERSTAY).unwrap_or(deadline);

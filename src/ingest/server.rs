@@ -175,7 +175,7 @@ impl Entrance {
         let (acceptor, speaks) = (self.acceptor.clone(), self.speaks);
         async move {
             let _place = place;
-            house.counters.connections_accepted.add_one();
+            let _open = Open::new(Arc::clone(&house));
             let secured = match acceptor {
                 None => Some(io),
                 Some(acceptor) => acceptor.accept(io).await,
@@ -185,8 +185,23 @@ impl Entrance {
                 Some(io) => connection::serve(io, speaks, door, streams).await,
                 None => house.counters.handshakes_failed.add_one(),
             }
-            house.counters.connections_ended.add_one();
         }
+    }
+}
+
+/// Counts a connection's begin and end, however it ends.
+struct Open(Arc<House>);
+
+impl Open {
+    fn new(house: Arc<House>) -> Self {
+        house.counters.connections_accepted.add_one();
+        Self(house)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.counters.connections_ended.add_one();
     }
 }
 
