@@ -1,0 +1,252 @@
+//! Walks a trace request over its wire bytes: checks what contract §5 says must parse, and tells a [`Visitor`] where
+//! things lie. Nothing is decoded into structs, nothing is allocated, every byte is looked at a bounded number of times.
+//!
+//! What must parse: request, `ResourceSpans`, `Resource`, `ScopeSpans` and `Span`, each field of them. What these fields
+//! hold (attributes, events, links, status, unknown messages) passes as it came. A known number with another wire type is
+//! just an unknown field.
+
+use super::attribute::{self, SPAN_ATTRIBUTE, SPAN_ATTRIBUTE_TAG, SPAN_EVENT};
+use super::wire::{self, Fault, wire_type};
+
+/// The messages that must parse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// `ExportTraceServiceRequest`
+    Request,
+    /// `ResourceSpans`
+    ResourceSpans,
+    /// `Resource`
+    Resource,
+    /// `ScopeSpans`
+    ScopeSpans,
+    /// `Span`
+    Span,
+}
+
+impl Level {
+    /// The name of the message.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Request => "ExportTraceServiceRequest",
+            Self::ResourceSpans => "ResourceSpans",
+            Self::Resource => "Resource",
+            Self::ScopeSpans => "ScopeSpans",
+            Self::Span => "Span",
+        }
+    }
+}
+
+/// Why and where a request is not protobuf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not protobuf: {fault} (field at byte {offset}, in {})", level.word())]
+pub struct NotProtobuf {
+    /// What is wrong.
+    pub fault: Fault,
+    /// In which message.
+    pub level: Level,
+    /// Offset in the request of the field at fault.
+    pub offset: usize,
+}
+
+/// Where a field of wire type 2 lies in the request: its length varint begins at `length`, its payload is `begin..end`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Offset of the length varint.
+    pub length: usize,
+    /// Offset of the payload.
+    pub begin: usize,
+    /// Offset just behind the payload.
+    pub end: usize,
+}
+
+/// What is told of a span.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpanFacts {
+    /// `start_time_unix_nano`, 0 where absent.
+    pub start: u64,
+    /// `end_time_unix_nano`, 0 where absent.
+    pub end: u64,
+    /// Whether it came with attributes or events that are ours to write.
+    pub carries_ours: bool,
+    /// The OS thread, where asked for and told.
+    pub thread: Option<u32>,
+}
+
+/// What is told while walking, in wire order.
+pub trait Visitor {
+    /// A `ResourceSpans` begins.
+    fn resource_spans(&mut self, extent: Extent);
+    /// One of its `resource` fields.
+    fn resource(&mut self, extent: Extent);
+    /// An attribute of the resource just told: a `KeyValue`, unchecked.
+    fn resource_attribute(&mut self, key_value: &[u8]);
+    /// A `ScopeSpans` of it begins.
+    fn scope_spans(&mut self, extent: Extent);
+    /// A span of the scope just told.
+    fn span(&mut self, extent: Extent, facts: SpanFacts);
+    /// The `ResourceSpans` is over.
+    fn resource_spans_end(&mut self);
+}
+
+/// What to look for besides structure.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// Key of the span attribute that holds an OS thread id.
+    pub thread_attribute: Option<&'a str>,
+}
+
+// Field numbers, from `opentelemetry/proto/{collector/trace,trace,resource}/v1/*.proto`.
+const RESOURCE_SPANS: u32 = 1;
+const RESOURCE: u32 = 1;
+const SCOPE_SPANS: u32 = 2;
+const SPANS: u32 = 2;
+const RESOURCE_ATTRIBUTES: u32 = 1;
+const SPAN_START: u32 = 7;
+const SPAN_END: u32 = 8;
+
+/// Walks a whole request.
+pub fn request<V: Visitor>(body: &[u8], wanted: Wanted<'_>, visitor: &mut V) -> Result<(), NotProtobuf> {
+    messages(body, 0, Level::Request, |number, extent| {
+        if number == RESOURCE_SPANS {
+            visitor.resource_spans(extent);
+            resource_spans(upto(body, extent.end), extent.begin, wanted, visitor)?;
+            visitor.resource_spans_end();
+        }
+        Ok(())
+    })
+}
+
+fn resource_spans<V: Visitor>(body: &[u8], begin: usize, wanted: Wanted<'_>, visitor: &mut V) -> Result<(), NotProtobuf> {
+    messages(body, begin, Level::ResourceSpans, |number, extent| {
+        let inner = upto(body, extent.end);
+        match number {
+            RESOURCE => {
+                visitor.resource(extent);
+                messages(inner, extent.begin, Level::Resource, |number, attribute| {
+                    if number == RESOURCE_ATTRIBUTES {
+                        visitor.resource_attribute(inner.get(attribute.begin..attribute.end).unwrap_or_default());
+                    }
+                    Ok(())
+                })
+            }
+            SCOPE_SPANS => {
+                visitor.scope_spans(extent);
+                messages(inner, extent.begin, Level::ScopeSpans, |number, extent| {
+                    if number == SPANS {
+                        let facts = span(inner.get(extent.begin..extent.end).unwrap_or_default(), extent.begin, wanted)?;
+                        visitor.span(extent, facts);
+                    }
+                    Ok(())
+                })
+            }
+            _ => Ok(()),
+        }
+    })
+}
+
+/// The request up to `end`: offsets stay those of the request, lengths cannot reach past their message.
+#[inline(always)]
+fn upto(body: &[u8], end: usize) -> &[u8] {
+    body.get(..end).unwrap_or_default()
+}
+
+/// Checks every field of the message `body[begin..]` and tells `inner` those of wire type 2.
+#[inline(always)]
+fn messages<F>(body: &[u8], begin: usize, level: Level, mut inner: F) -> Result<(), NotProtobuf>
+where
+    F: FnMut(u32, Extent) -> Result<(), NotProtobuf>,
+{
+    let mut at = begin;
+    while at < body.len() {
+        let here = |fault| NotProtobuf { fault, level, offset: at };
+        let (number, kind, next) = wire::tag(body, at).map_err(here)?;
+        at = if kind == wire_type::LEN {
+            let (begin, end) = wire::length(body, next).map_err(here)?;
+            inner(number, Extent { length: next, begin, end })?;
+            end
+        } else {
+            other_field(body, number, kind, next).map_err(here)?
+        };
+    }
+    Ok(())
+}
+
+/// The offset behind a field that is not of wire type 2.
+fn other_field(body: &[u8], number: u32, kind: u8, next: usize) -> Result<usize, Fault> {
+    let end = match kind {
+        wire_type::VARINT => return wire::varint(body, next).map(|(_, end)| end),
+        wire_type::GROUP_START => return wire::group(body, next, number),
+        wire_type::FIXED64 => next + 8,
+        wire_type::FIXED32 => next + 4,
+        wire_type::GROUP_END => return Err(Fault::GroupEnd),
+        _ => return Err(Fault::WireType),
+    };
+    if end <= body.len() { Ok(end) } else { Err(Fault::PastEnd) }
+}
+
+/// The first eight bytes of nearly every attribute, as a little-endian word: tag and length of the attribute, tag and
+/// length of its key, four bytes of the key. Both lengths are of one byte where their top bit is clear.
+const SHORT_ATTRIBUTE: u64 = SPAN_ATTRIBUTE_TAG as u64 | (attribute::KEY_TAG as u64) << 16;
+const SHORT_ATTRIBUTE_MASK: u64 = 0x80ff_80ff;
+
+/// Checks a span that begins at `begin` of the request.
+fn span(span: &[u8], begin: usize, wanted: Wanted<'_>) -> Result<SpanFacts, NotProtobuf> {
+    let mut facts = SpanFacts::default();
+    let mut rest = span;
+    while !rest.is_empty() {
+        if let Some(word) = rest.first_chunk().map(|word| u64::from_le_bytes(*word))
+            && word & SHORT_ATTRIBUTE_MASK == SHORT_ATTRIBUTE
+            && let [_, len, _, key_len, ..] = word.to_le_bytes()
+            && let Some((field, behind)) = rest.split_at_checked(2 + usize::from(len))
+        {
+            // What stands behind the key must be a value that ends with the attribute: then there is no second key.
+            let plain = u16::from_le_bytes([attribute::VALUE_TAG, len.wrapping_sub(key_len).wrapping_sub(4)]);
+            let behind_key = field.get(4 + usize::from(key_len)..).and_then(<[u8]>::first_chunk).map(|two| u16::from_le_bytes(*two));
+            let looks_like_ours = word >> 32 == u64::from(u32::from_le_bytes(*b"stal"));
+            if behind_key != Some(plain) || looks_like_ours || wanted.thread_attribute.is_some() {
+                look_at_attribute(field.get(2..).unwrap_or_default(), wanted, &mut facts);
+            }
+            rest = behind;
+        } else {
+            let at = span.len() - rest.len();
+            let end =
+                any_field(span, at, wanted, &mut facts).map_err(|fault| NotProtobuf { fault, level: Level::Span, offset: begin + at })?;
+            rest = span.get(end..).unwrap_or_default();
+        }
+    }
+    Ok(facts)
+}
+
+#[inline(never)]
+fn look_at_attribute(key_value: &[u8], wanted: Wanted<'_>, facts: &mut SpanFacts) {
+    facts.carries_ours |= attribute::is_ours(key_value);
+    if let Some(key) = wanted.thread_attribute {
+        facts.thread = facts.thread.or_else(|| attribute::thread_id(key_value, key));
+    }
+}
+
+/// Checks the field of a span at `at`, whatever it is, and returns the offset behind it.
+#[inline]
+fn any_field(span: &[u8], at: usize, wanted: Wanted<'_>, facts: &mut SpanFacts) -> Result<usize, Fault> {
+    let (number, kind, next) = wire::tag(span, at)?;
+    if kind == wire_type::LEN {
+        let (begin, end) = wire::length(span, next)?;
+        if number == SPAN_ATTRIBUTE {
+            look_at_attribute(span.get(begin..end).unwrap_or_default(), wanted, facts);
+        } else if number == SPAN_EVENT {
+            facts.carries_ours |= attribute::is_our_event(span.get(begin..end).unwrap_or_default());
+        }
+        return Ok(end);
+    }
+    if kind == wire_type::FIXED64 {
+        let time = wire::fixed64(span, next).ok_or(Fault::PastEnd)?;
+        if number == SPAN_START {
+            facts.start = time;
+        } else if number == SPAN_END {
+            facts.end = time;
+        }
+        return Ok(next + 8);
+    }
+    other_field(span, number, kind, next)
+}
