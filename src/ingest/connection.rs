@@ -251,6 +251,7 @@ mod tests {
 
     use super::super::budget::{Budget, Share};
     use super::super::door::House;
+    use super::super::heavy::Heavy;
     use super::super::{Counters, Handler, Request as Taken};
     use super::*;
     use crate::model::{Answer, Peer};
@@ -274,6 +275,7 @@ mod tests {
             cut: Stop::new(),
             end: Stop::new(),
             max_wait: Duration::from_secs(10),
+            heavy: Heavy::new(Tasks::new()),
             counters: Arc::new(Counters::default()),
         });
         let door = Arc::new(Door { share: Share::new(&house.budget), house, peer: Peer::default() });

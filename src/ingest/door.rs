@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::budget::{Budget, Share, Ticket};
 use super::counters::Counters;
+use super::heavy::Heavy;
 use super::problem::Problem;
 use super::{Handler, Request};
 use crate::model::{Peer, Refusal, Signal};
@@ -33,6 +34,8 @@ pub struct House {
     pub end: Stop,
     /// Longest time a sender is kept waiting.
     pub max_wait: Duration,
+    /// Where large bodies are worked on.
+    pub heavy: Heavy,
     /// What happened so far.
     pub counters: Arc<Counters>,
 }

@@ -11,6 +11,7 @@ use super::budget::{Budget, Share};
 use super::connection::{self, Speaks};
 use super::counters::Counters;
 use super::door::{Door, House};
+use super::heavy::Heavy;
 use super::http::Bounds;
 use super::listen::{Address, BindError, Listener};
 use super::tls::Acceptor;
@@ -75,6 +76,7 @@ pub async fn serve(
         cut: Stop::new(),
         end: Stop::new(),
         max_wait: receiver.max_wait,
+        heavy: Heavy::new(tasks.clone()),
         counters,
     });
     let max_connections = u32::try_from(limits.max_connections.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
