@@ -85,10 +85,12 @@ impl<'a> Splice<'a> {
         match self.body.get(self.copied..extent.length) {
             Some(&[tag]) if length < THREE_BYTES => {
                 let width = wire::varint_len(length as u64);
-                let low = |shift: usize| (length >> shift & 0x7f) as u8;
-                let more = |index: usize| if index < width { 0x80 } else { 0 };
                 let end = self.out.len() + 1 + width;
-                self.out.extend_from_slice(&[tag, low(0) | more(1), low(7) | more(2), low(14)]);
+                let [low, ..] = length.to_le_bytes();
+                let [middle, ..] = (length >> 7).to_le_bytes();
+                let [high, ..] = (length >> 14).to_le_bytes();
+                let more = |index: usize| if index < width { 0x80 } else { 0 };
+                self.out.extend_from_slice(&[tag, low & 0x7f | more(1), middle & 0x7f | more(2), high]);
                 self.out.truncate(end);
             }
             _ => {

@@ -151,7 +151,7 @@ impl<'de> Visitor<'de> for List<'_> {
     }
 }
 
-/// One value. In a list the default is written too, for there each element counts.
+/// One value. In a list `null` is written as the default, for there each element counts.
 struct One<'a> {
     field: &'static Field,
     out: &'a mut Vec<u8>,
@@ -179,7 +179,7 @@ impl One<'_> {
     }
 
     fn counts(&self, is_default: bool) -> bool {
-        !is_default || self.in_list || self.field.label != Label::Plain
+        !is_default || self.field.label != Label::Plain
     }
 
     fn bytes(self, bytes: &[u8]) {

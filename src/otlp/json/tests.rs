@@ -239,6 +239,7 @@ fn what_is_not_otlp_json_is_refused_with_its_position() {
         "not OTLP/JSON: another text for `traceId`, which wants hexadecimal digits at line 2 column 16",
     );
     check_refused(&in_span(r#"{"startTimeUnixNano":-1}"#), "not OTLP/JSON: -1 does not fit `startTimeUnixNano` at line 2 column 23");
+    check_refused(&in_span(r#"{"flags":4294967296}"#), "not OTLP/JSON: 4294967296 does not fit `flags` at line 2 column 19");
     check_refused(
         &in_span(r#"{"flags":1.5}"#),
         "not OTLP/JSON: a number that is no exact integer for `flags`, which wants an integer at line 2 column 12",
@@ -280,6 +281,45 @@ fn nesting_is_bounded_in_both_directions() {
     let thread = std::thread::Builder::new().stack_size(512 * 1024);
     let written = thread.spawn(move || from_protobuf(TRACES, &request)).unwrap().join().unwrap();
     assert_eq!(written, Err(BadProtobuf::TooDeep));
+}
+
+#[test]
+fn what_stands_for_nothing_takes_no_bytes() {
+    let metrics = Message::Request(Signal::Metrics);
+    let point = |point: &str| {
+        to_protobuf(
+            metrics,
+            format!(
+                "{{\"resourceMetrics\":[{{\"scopeMetrics\":[{{\"metrics\":[{{\"histogram\":{{\"dataPoints\":[{{{point}}}]}}}}]}}]}}]}}"
+            )
+            .as_bytes(),
+        )
+        .unwrap()
+    };
+    let empty = point("");
+    for nothing in ["\"count\":0", "\"bucketCounts\":[]", "\"bucketCounts\":null", "\"exemplars\":[]", "\"flags\":\"0\"", "\"sum\":null"] {
+        assert_eq!(point(nothing), empty, "{nothing}");
+    }
+    assert_ne!(point("\"sum\":0"), empty);
+    assert_eq!(point("\"bucketCounts\":[0,null]").len(), empty.len() + 2 + 16);
+}
+
+#[test]
+fn fields_of_one_kind_are_gathered_and_of_a_oneof_the_last_counts() {
+    let value = |bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        for number in [2, 1, 1, 1] {
+            let mut outer = Vec::new();
+            crate::otlp::wire::push_len(&mut outer, number, &bytes);
+            bytes = outer;
+        }
+        String::from_utf8(from_protobuf(TRACES, &bytes).unwrap()).unwrap()
+    };
+    let expect = |value: &str| format!("{{\"resourceSpans\":[{{\"resource\":{{\"attributes\":[{{\"value\":{value}}}]}}}}]}}");
+    assert_eq!(value(b"\x0a\x01a\x18\x07"), expect("{\"intValue\":\"7\"}"));
+    assert_eq!(value(b"\x18\x07\x0a\x01a"), expect("{\"stringValue\":\"a\"}"));
+    let interleaved = from_protobuf(TRACES, b"\x0a\x0b\x12\x00\x1a\x01u\x12\x04\x1a\x02ab").unwrap();
+    assert_eq!(interleaved, br#"{"resourceSpans":[{"scopeSpans":[{},{"schemaUrl":"ab"}],"schemaUrl":"u"}]}"#);
 }
 
 #[test]

@@ -148,8 +148,8 @@ fn write_value(out: &mut Vec<u8>, kind: Kind, value: Value<'_>, depth: usize) ->
         (Kind::Double, Value::Fixed64(bits)) => double(out, f64::from_bits(bits)),
         (Kind::Fixed32, Value::Fixed32(value)) => number(out, value),
         (Kind::Uint32, Value::Varint(value)) => number(out, value as u32),
-        (Kind::Enum, Value::Varint(value)) => number(out, value as u32 as i32),
-        (Kind::Sint32, Value::Varint(value)) => number(out, (value as u32 >> 1) as i32 ^ -(value as u32 as i32 & 1)),
+        (Kind::Enum, Value::Varint(value)) => number(out, (value as u32).cast_signed()),
+        (Kind::Sint32, Value::Varint(value)) => number(out, (value as u32 >> 1).cast_signed() ^ -(value as u32 & 1).cast_signed()),
         (Kind::Int64, Value::Varint(value)) | (Kind::Sfixed64, Value::Fixed64(value)) => {
             quoted(out, |out| number(out, value.cast_signed()))
         }
