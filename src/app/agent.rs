@@ -52,6 +52,7 @@ pub enum StartError {
 /// A running agent.
 pub struct Agent {
     running: Running,
+    pages: Vec<Address>,
     sampler: SamplerHandle,
     thread: JoinHandle<()>,
     stop: Stop,
@@ -87,21 +88,28 @@ impl Agent {
         };
         let started = ingest::serve(&config.receiver, config.limits, Arc::new(hop), &tasks, Arc::new(ingest::Counters::default())).await;
         let running = started.inspect_err(|_| sampler.stop())?;
-        if let Some(health) = &config.health_check {
-            ingest::serve_pages(&health.endpoint, health::pages(counters, stop.clone(), VERSION), &tasks, stop.clone())
+        let pages = match &config.health_check {
+            Some(health) => ingest::serve_pages(&health.endpoint, health::pages(counters, stop.clone(), VERSION), &tasks, stop.clone())
                 .await
-                .inspect_err(|_| sampler.stop())?;
-        }
+                .inspect_err(|_| sampler.stop())?,
+            None => Vec::new(),
+        };
         telemetry.connect(Arc::new(OwnOutlet(exporters.clone())));
         watch_containerd(&config, &host, &node, &tasks, &stop);
         let metrics = start_metrics(&config, &node, &exporters, &telemetry, about, &tasks, &sampler, &stop);
-        Ok(Self { running, sampler, thread, stop, tasks, metrics, telemetry, shutdown_timeout: config.service.shutdown_timeout })
+        Ok(Self { running, pages, sampler, thread, stop, tasks, metrics, telemetry, shutdown_timeout: config.service.shutdown_timeout })
     }
 
     /// Where the agent listens.
     #[must_use]
     pub fn addresses(&self) -> &[(Protocol, Address)] {
         &self.running.addresses
+    }
+
+    /// Where `/livez`, `/readyz` and `/metrics` are; nowhere where they are switched off.
+    #[must_use]
+    pub fn page_addresses(&self) -> &[Address] {
+        &self.pages
     }
 
     /// The first TCP address of the gRPC receiver.
