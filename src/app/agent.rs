@@ -136,7 +136,7 @@ impl Agent {
         }
         self.sampler.stop();
         // Ends within one reading; a panic there was counted and told already.
-        let _ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        let _ended = self.tasks.blocking("sampler's end", move || self.thread.join()).await;
         self.telemetry.shutdown(LAST_WORDS).await;
         let _ended = timeout(LAST_WORDS, self.tasks.all_ended()).await;
     }
