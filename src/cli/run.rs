@@ -35,7 +35,7 @@ fn start(config: Config) -> anyhow::Result<()> {
             tracing::info!(?protocol, %address, "listening");
         }
         for address in agent.page_addresses() {
-            tracing::info!(protocol = "health_check", %address, "listening");
+            tracing::info!(protocol = %"health_check", %address, "listening");
         }
         interrupted.await;
         tracing::info!("stopping: requests in flight are answered first");

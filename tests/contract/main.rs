@@ -21,5 +21,4 @@ mod health;
 mod metrics;
 mod passing;
 mod starting;
-mod status;
 mod stopping;
