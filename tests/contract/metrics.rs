@@ -274,6 +274,20 @@ async fn sources_say_whether_they_work_and_why_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_that_is_not_there_is_told_from_the_first_collection_on() {
+    let downstream = Downstream::accepting().await;
+    let directory = tempfile::TempDir::new().unwrap();
+    let socket = format!("containerd: {{ endpoint: \"unix://{}\" }}", directory.path().join("none.sock").display());
+    let _agent = Agent::start(&quick(&downstream).replace("containerd: { enabled: false }", &socket));
+    let first = until("the node's metrics", Duration::from_secs(6), || {
+        downstream.resource_metrics().iter().flat_map(metrics_of).find(|metric| metric.name == "stallspan.source.enabled").cloned()
+    })
+    .await;
+    let containerd = points(&first).into_iter().find(|point| label(point, "stallspan.source") == "containerd").unwrap();
+    assert_eq!((value(&containerd), label(&containerd, "stallspan.reason").as_str()), (0.0, "absent"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn spans_are_counted_by_outcome() {
     let id = container_id();
     let _container = Container::idle(&format!("/docker/{id}"));
