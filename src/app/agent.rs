@@ -43,10 +43,10 @@ pub enum StartError {
     #[error(transparent)]
     Export(#[from] export::OpenError),
     /// The host's `/proc` cannot be read.
-    #[error("cannot read the host: {0}")]
+    #[error("cannot read the host")]
     Host(#[from] HostError),
     /// The sampler's thread cannot be started.
-    #[error("cannot start the sampler: {0}")]
+    #[error("cannot start the sampler")]
     Sampler(#[source] std::io::Error),
 }
 
@@ -134,7 +134,7 @@ impl Agent {
         self.running.shutdown(self.shutdown_timeout).await;
         if let Some(metrics) = self.metrics {
             // Its own last words are bounded; this only guards against a runtime that is stuck.
-            let _ended = timeout(LAST_METRICS * 2, metrics).await;
+            let _ended = timeout(LAST_METRICS * 3, metrics).await;
         }
         self.sampler.stop();
         // Ends within one reading; a panic there was counted and told already.
