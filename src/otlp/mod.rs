@@ -11,9 +11,9 @@
 //! in `enrich`.
 
 pub mod attribute;
-pub mod metric_names;
 pub mod count;
 pub mod json;
+pub mod metric_names;
 pub mod names;
 pub mod splice;
 pub mod status;
