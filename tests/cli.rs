@@ -148,7 +148,7 @@ fn what_cannot_be_a_configuration_is_refused() {
     for path in ["/nonexistent/stallspan.yaml", "/"] {
         let out = output(&["run", "--config", path]);
         assert_eq!(code(&out), 78);
-        assert!(text(&out.stderr).starts_with(&format!("{path}: cannot be read: ")), "{}", text(&out.stderr));
+        assert!(text(&out.stderr).starts_with(&format!("{path}:1:1: cannot be read: ")), "{}", text(&out.stderr));
     }
 }
 
