@@ -125,7 +125,8 @@ warn  task_delayacct  off
 
     #[test]
     fn the_json_has_the_keys_of_the_contract() {
-        let json: serde_json::Value = serde_json::from_str(&output::json(&Report { checks: &items() })).expect("JSON");
+        let json: serde_json::Value =
+            serde_json::from_str(&output::json(&Report { checks: items().iter().map(Row::from).collect() })).expect("JSON");
         assert_eq!(json["checks"][1]["status"], "warn");
         assert_eq!(json["checks"][1]["cure"], "sysctl kernel.task_delayacct=1");
         assert_eq!(json["checks"][0]["lost"], serde_json::Value::Null);

@@ -168,7 +168,7 @@ fn all_accepted(answers: Vec<Answer>) -> Answer {
 
 /// Runs all at once to their ends, in the caller's task: dropping it drops all.
 async fn join<F: Future>(futures: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
-    let mut running: Vec<(Pin<Box<F>>, Option<F::Output>)> = futures.into_iter().map(|future| (future, None)).collect();
+    let mut running: Vec<_> = futures.into_iter().map(|future| (future, None)).collect();
     poll_fn(|context| {
         let mut waiting = false;
         for (future, output) in &mut running {

@@ -7,11 +7,12 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::channel::{Channel, Frame};
-use super::compress::compress;
+use super::channel::Channel;
+use super::compress::{self, compress};
 use super::dial::Dialer;
 use super::endpoint::{self, Endpoint};
 use super::headers::{USER_AGENT_VALUE, configured};
+use super::link::Frame;
 use super::response::{Limited, MAX_RESPONSE};
 use super::retry::Attempt;
 use crate::config::meaning::{Compression, OtlpExporter};
@@ -36,7 +37,6 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 #[derive(Debug)]
 pub struct GrpcExporter {
     channel: Channel,
-    dialer: Dialer,
     headers: HeaderMap,
     services: [(Signal, Uri); 3],
     compression: Compression,
@@ -57,10 +57,9 @@ impl GrpcExporter {
     /// Says what of the configuration cannot be used.
     pub fn open(config: &OtlpExporter, spawner: Spawner) -> Result<Self, String> {
         let endpoint = endpoint::grpc(&config.endpoint)?;
-        let dialer = || Dialer::open(&endpoint, config.tls.as_ref(), "h2");
+        let dialer = Dialer::open(&endpoint, config.tls.as_ref(), "h2")?;
         let called = config.tls.as_ref().and_then(|tls| tls.server_name_override.clone());
-        let (probe, dialer) = (dialer()?, dialer()?);
-        let services = services(&endpoint, probe.secure(), called.as_deref())?;
+        let services = services(&endpoint, dialer.secure(), called.as_deref())?;
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
         headers.extend(configured(&config.headers)?);
@@ -71,13 +70,13 @@ impl GrpcExporter {
             Compression::Gzip => headers.insert(GRPC_ENCODING, HeaderValue::from_static("gzip")),
             Compression::Zstd => headers.insert(GRPC_ENCODING, HeaderValue::from_static("zstd")),
         };
-        Ok(Self { channel: Channel::new(dialer, spawner), dialer: probe, headers, services, compression: config.compression })
+        Ok(Self { channel: Channel::new(dialer, spawner), headers, services, compression: config.compression })
     }
 
     /// For a probe.
     #[must_use]
     pub fn dialer(&self) -> &Dialer {
-        &self.dialer
+        self.channel.dialer()
     }
 
     /// Compresses and frames a request.
@@ -109,7 +108,7 @@ impl Attempt for Prepared<'_> {
                     return read(response).await;
                 }
                 Err(mut failed) => {
-                    sender.waiting.answered();
+                    sender.waiting.failed();
                     let not_taken = failed.take_message().is_some() || certainly_not_taken(failed.error());
                     last = Some(lost(failed.error()));
                     if !not_taken {
@@ -172,7 +171,7 @@ async fn read(response: Response<Incoming>) -> Answer {
     let read = Limited::new(body, MAX_RESPONSE.saturating_add(PREFIX)).whole().await?;
     match read.trailers.as_ref().and_then(ending) {
         Some(Some(refusal)) => Err(refusal),
-        Some(None) => message(read.data),
+        Some(None) => message(read.data, head.headers.get(GRPC_ENCODING).map(HeaderValue::as_bytes)),
         None => Err(Refusal::new(Code::Internal, "downstream ended the call without a status")),
     }
 }
@@ -185,7 +184,7 @@ fn ending(headers: &HeaderMap) -> Option<Option<Refusal>> {
 }
 
 /// The message of an accepted call. None at all is taken for an empty one: downstream did accept.
-fn message(mut data: Bytes) -> Answer {
+fn message(mut data: Bytes, coding: Option<&[u8]>) -> Answer {
     if data.is_empty() {
         return Ok(data);
     }
@@ -195,8 +194,15 @@ fn message(mut data: Bytes) -> Answer {
     if usize::try_from(u32::from_be_bytes(length)).ok() != Some(data.len()) {
         return broken("is not one message of the announced length");
     }
-    // Compression was not offered, so a server must not use it.
-    if flag == 0 { Ok(data) } else { broken("is compressed, which was not offered") }
+    if flag == 0 {
+        return Ok(data);
+    }
+    // grpc-go answers in the coding it was asked in. Downstream did accept: what it says beside that is not worth a refusal.
+    let inflated = coding.and_then(|coding| compress::inflate(coding, &data, MAX_RESPONSE));
+    if inflated.is_none() {
+        tracing::warn!("downstream accepted, but its answer is compressed in a way that cannot be read: a partial success in it is lost");
+    }
+    Ok(inflated.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -212,9 +218,9 @@ mod tests {
             (b"\0\0\0\0\x03ab", Err("downstream's answer is not one message of the announced length")),
             (b"\0\0\0\0\x01ab", Err("downstream's answer is not one message of the announced length")),
             (b"\0\0\0", Err("downstream's answer ends within its length prefix")),
-            (b"\x01\0\0\0\x01a", Err("downstream's answer is compressed, which was not offered")),
+            (b"\x01\0\0\0\x01a", Ok(b"")),
         ] {
-            let read = message(Bytes::from_static(data));
+            let read = message(Bytes::from_static(data), Some(b"gzip"));
             assert_eq!(read.as_ref().map(|b| &b[..]).map_err(|r| r.message.as_str()), expected, "{data:?}");
         }
     }

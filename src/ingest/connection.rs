@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -48,6 +49,10 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_OWN_RESETS: usize = 100;
 /// How long what a refused sender still writes is read and dropped, so that it gets to read the refusal.
 const LINGER: Duration = Duration::from_secs(3);
+/// Time for an idle peer to take leave.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// While requests are served, idleness is looked at this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// HTTP/2 streams of one connection over the HTTP port.
 const HTTP_STREAMS: u32 = 100;
 
@@ -174,12 +179,13 @@ async fn supervise<C>(
     idle: Option<(Duration, Duration)>,
     mut driven: Pin<&mut C>,
     mut last_request: impl FnMut(Pin<&mut C>),
-    mut poll: impl FnMut(Pin<&mut C>, &mut std::task::Context<'_>) -> std::task::Poll<()>,
+    mut poll: impl FnMut(Pin<&mut C>, &mut Context<'_>) -> Poll<()>,
 ) -> bool {
     let house = &connection.door.house;
-    let mut stopping = false;
+    let overdue = || idle.and_then(|(head, idle)| connection.activity.due(head, idle));
+    let (mut stopping, mut leave_by) = (false, None);
     loop {
-        let due = idle.map(|(head, idle)| connection.activity.due(head, idle).unwrap_or_else(|| after(idle.min(head))));
+        let look_again = leave_by.or_else(overdue).unwrap_or_else(|| after(LOOK_AGAIN));
         tokio::select! {
             () = poll_fn(|context| poll(driven.as_mut(), context)) => return true,
             () = house.stop.wait(), if !stopping => {
@@ -187,10 +193,18 @@ async fn supervise<C>(
                 last_request(driven.as_mut());
             }
             () = house.end.wait() => return false,
-            () = sleep_until(due.unwrap_or_else(|| after(PING_INTERVAL))), if due.is_some() => {
-                let overdue = idle.and_then(|(head, idle)| connection.activity.due(head, idle));
-                if overdue.is_some_and(|overdue| overdue <= instant_now()) {
-                    return false;
+            () = sleep_until(look_again), if idle.is_some() => {
+                let now = instant_now();
+                let unused = overdue().is_some_and(|overdue| overdue <= now);
+                match leave_by {
+                    Some(_) if unused => return false,
+                    None if !unused => {}
+                    // HTTP/2 says goodbye; who does not hear it within a moment is left. A request that came in between
+                    // is answered.
+                    _ => {
+                        last_request(driven.as_mut());
+                        leave_by = Some(after(GOODBYE));
+                    }
                 }
             }
         }
@@ -226,5 +240,78 @@ where
 {
     fn execute(&self, future: F) {
         self.0.spawn(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin as Pinned;
+
+    use tokio::io::DuplexStream;
+
+    use super::super::budget::{Budget, Share};
+    use super::super::door::House;
+    use super::super::heavy::Heavy;
+    use super::super::{Counters, Handler, Request as Taken};
+    use super::*;
+    use crate::model::{Answer, Peer};
+    use crate::runtime::{Stop, Task, Tasks};
+
+    struct Accepts;
+
+    impl Handler for Accepts {
+        fn handle(&self, _: Taken) -> Pinned<Box<dyn Future<Output = Answer> + Send + '_>> {
+            Box::pin(std::future::ready(Ok(bytes::Bytes::new())))
+        }
+    }
+
+    /// A gRPC connection served on a paused clock.
+    fn grpc() -> (DuplexStream, Task<()>) {
+        let (client, server) = tokio::io::duplex(1 << 16);
+        let house = Arc::new(House {
+            handler: Arc::new(Accepts),
+            budget: Budget::new(1 << 20),
+            stop: Stop::new(),
+            cut: Stop::new(),
+            end: Stop::new(),
+            max_wait: Duration::from_secs(10),
+            heavy: Heavy::new(Tasks::new()),
+            counters: Arc::new(Counters::default()),
+        });
+        let door = Arc::new(Door { share: Share::new(&house.budget), house, peer: Peer::default() });
+        let tasks = Tasks::new();
+        let speaks = Speaks::Grpc { message: 1000, streams: 10 };
+        let streams = tasks.named("stream");
+        (client, tasks.spawn("connection", serve(Box::new(server), speaks, door, streams)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_ends_after_the_time_for_its_first_bytes() {
+        let start = Instant::now();
+        let (client, serving) = grpc();
+        serving.await.unwrap();
+        assert_eq!(start.elapsed(), FIRST_BYTES);
+        drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_vanished_is_noticed_by_its_missing_sign_of_life() {
+        let start = Instant::now();
+        let (mut client, serving) = grpc();
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        serving.await.unwrap();
+        assert!(start.elapsed() <= PING_INTERVAL + PING_TIMEOUT + Duration::from_secs(1), "{:?}", start.elapsed());
+        drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_lives_may_be_idle_over_grpc() {
+        let (client, serving) = grpc();
+        let builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        let (send, connection) = builder.handshake::<_, Reply>(TokioIo::new(client)).await.unwrap();
+        let client = Tasks::new().spawn("client", connection);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(!serving.is_finished() && !send.is_closed());
+        drop((send, client));
     }
 }

@@ -5,17 +5,7 @@
 //! is moved by that much. Lengths written are minimal. What lies between two edits is copied in one piece.
 
 use super::walk::Extent;
-use super::wire::{self, Varint};
-
-/// A length whose message is not complete yet.
-#[derive(Debug)]
-#[must_use = "an open message has no length"]
-pub struct Open {
-    /// Where its length stands in the output.
-    at: usize,
-    /// How many bytes were left for it.
-    width: usize,
-}
+use super::wire::{self, Open};
 
 /// The copy in the making.
 #[derive(Debug)]
@@ -43,10 +33,7 @@ impl<'a> Splice<'a> {
     /// Begins a message that did not come, behind whatever the caller wrote as its tag.
     #[inline]
     pub fn begin(&mut self, expected: usize) -> Open {
-        let width = wire::varint_len(expected as u64);
-        let at = self.out.len();
-        self.out.resize(at + width, 0);
-        Open { at, width }
+        wire::begin(&mut self.out, expected)
     }
 
     /// Copies what came up to `end`.
@@ -70,31 +57,7 @@ impl<'a> Splice<'a> {
 
     /// Writes the length of an open message whose last byte is the last written.
     pub fn close(&mut self, open: Open) {
-        let Open { at, width } = open;
-        let inner = self.out.len().saturating_sub(at + width);
-        let length = Varint::new(inner as u64);
-        let length = length.as_bytes();
-        if length.len() != width {
-            self.resize_length(at + width, width, length.len());
-        }
-        if let Some(room) = self.out.get_mut(at..at + length.len()) {
-            room.copy_from_slice(length);
-        }
-    }
-
-    /// Moves everything behind `from` so that the length before it takes `wanted` bytes instead of `width`.
-    #[cold]
-    fn resize_length(&mut self, from: usize, width: usize, wanted: usize) {
-        let end = self.out.len();
-        if wanted > width {
-            let grow = wanted - width;
-            self.out.resize(end + grow, 0);
-            self.out.copy_within(from..end, from + grow);
-        } else {
-            let shrink = width - wanted;
-            self.out.copy_within(from..end, from - shrink);
-            self.out.truncate(end - shrink);
-        }
+        wire::close(&mut self.out, open);
     }
 
     /// Copies a whole message and puts `added` at its end.
@@ -102,12 +65,38 @@ impl<'a> Splice<'a> {
     pub fn grow<const N: usize>(&mut self, extent: Extent, added: [&[u8]; N]) {
         let more: usize = added.iter().map(|piece| piece.len()).sum();
         let length = extent.end - extent.begin + more;
-        self.copy_to(extent.length);
-        wire::push_varint(&mut self.out, length as u64);
+        self.head(extent, length);
         self.copied = extent.begin;
         self.copy_to(extent.end);
         for piece in added {
-            self.out.extend_from_slice(piece);
+            if !piece.is_empty() {
+                self.out.extend_from_slice(piece);
+            }
+        }
+    }
+
+    /// Copies what came up to the length of a message, and writes its new one.
+    ///
+    /// Between two spans there is nearly always one byte, the tag: then it and the length are written as one word, and
+    /// what is too much of it is taken back.
+    #[inline(always)]
+    fn head(&mut self, extent: Extent, length: usize) {
+        const THREE_BYTES: usize = 1 << 21;
+        match self.body.get(self.copied..extent.length) {
+            Some(&[tag]) if length < THREE_BYTES => {
+                let width = wire::varint_len(length as u64);
+                let end = self.out.len() + 1 + width;
+                let [low, ..] = length.to_le_bytes();
+                let [middle, ..] = (length >> 7).to_le_bytes();
+                let [high, ..] = (length >> 14).to_le_bytes();
+                let more = |index: usize| if index < width { 0x80 } else { 0 };
+                self.out.extend_from_slice(&[tag, low & 0x7f | more(1), middle & 0x7f | more(2), high]);
+                self.out.truncate(end);
+            }
+            _ => {
+                self.copy_to(extent.length);
+                wire::push_varint(&mut self.out, length as u64);
+            }
         }
     }
 

@@ -11,8 +11,6 @@ pub struct Agent {
     process: Running,
     /// OTLP over gRPC.
     pub grpc: String,
-    /// OTLP over HTTP.
-    pub http: String,
     health: String,
 }
 
@@ -35,7 +33,7 @@ impl Agent {
         let mut command = Command::new(ours("STALLSPAN_BIN", "stallspan"));
         command.arg("run").arg("--config").arg(config);
         command.args(setting.set.iter().flat_map(|set| ["--set", set]));
-        let mut agent = Self { process: Running::start(lab, "stallspan", &mut command), grpc, http, health };
+        let mut agent = Self { process: Running::start(lab, "stallspan", &mut command), grpc, health };
         wait_for("stallspan", Duration::from_secs(20), || {
             agent.process.alive()?;
             http::get(&agent.health, "/readyz")
@@ -46,15 +44,6 @@ impl Agent {
     /// Its exit code after SIGTERM.
     pub fn stop(mut self) -> Option<i32> {
         self.process.stop().and_then(|status| status.code())
-    }
-
-    /// Its own counters as text.
-    pub fn own_metrics(&self) -> String {
-        http::get(&self.health, "/metrics").unwrap()
-    }
-
-    pub fn log(&self) -> String {
-        self.process.log()
     }
 }
 

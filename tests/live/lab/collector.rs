@@ -29,14 +29,4 @@ impl Collector {
         });
         collector
     }
-
-    /// One of its own counters, summed over its series; 0 before the first point.
-    pub fn counter(&self, name: &str) -> f64 {
-        let text = http::get(&self.telemetry, "/metrics").unwrap_or_default();
-        text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    }
-
-    pub fn log(&self) -> String {
-        self.process.log()
-    }
 }

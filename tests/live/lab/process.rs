@@ -42,6 +42,11 @@ impl Running {
         }
     }
 
+    /// Its exit status, once it has one.
+    pub fn ended(&mut self) -> Result<ExitStatus, String> {
+        self.child.try_wait().unwrap().ok_or_else(|| format!("{} still runs", self.name))
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid().try_into().unwrap()).unwrap();
         // It may have ended by itself: that is what its exit status tells.
@@ -89,7 +94,7 @@ fn last_lines(text: &str) -> String {
 pub fn run(lab: &Lab, name: &str, command: &mut Command) -> String {
     const LIMIT: Duration = Duration::from_secs(60);
     let mut running = Running::start(lab, name, command).impatient();
-    let status = wait_for(name, LIMIT, || running.child.try_wait().unwrap().ok_or_else(|| "it still runs".to_owned()));
+    let status = wait_for(name, LIMIT, || running.ended());
     assert!(status.success(), "{command:?}: {status}");
     running.log()
 }
