@@ -88,7 +88,8 @@ struct Writer<'a> {
     run: Run,
     events: Vec<u8>,
     scratch: Vec<u8>,
-    chosen: Vec<(u64, usize)>,
+    /// Time and length of the waits that become events, with their index in the window.
+    chosen: Vec<((Wall, u64), usize)>,
     /// Bytes that may still be added.
     left: usize,
     enriched: u64,
@@ -186,17 +187,18 @@ impl Writer<'_> {
         }
     }
 
-    /// The longest waits of the span, in the order in which they began.
+    /// The longest waits of the span, in the order in which they stand on it.
     fn stall_events(&mut self, window: &Window, span: &SpanNote, settings: EventSettings) {
         let longest_first = window.stalls.iter().enumerate().filter(|(_, stall)| stall.duration_ns >= settings.min_wait_ns);
         self.chosen.clear();
-        self.chosen.extend(longest_first.take(settings.max_per_span.min(MAX_EVENTS)).map(|(index, stall)| (stall.begin.0, index)));
+        for (index, stall) in longest_first.take(settings.max_per_span.min(MAX_EVENTS)) {
+            self.chosen.push((place(stall, self.view.wall(stall.begin), span), index));
+        }
         self.chosen.sort_unstable();
-        for (_, index) in &self.chosen {
+        for ((time, duration), index) in &self.chosen {
             if let Some(stall) = window.stalls.get(*index) {
-                let (time, duration) = place(stall, self.view.wall(stall.begin), span);
                 let culprit = stall.culprit.as_deref().map(clip);
-                attribute::push_stall_event(&mut self.events, &mut self.scratch, time.0, stall.kind.word(), seconds(duration), culprit);
+                attribute::push_stall_event(&mut self.events, &mut self.scratch, time.0, stall.kind.word(), seconds(*duration), culprit);
             }
         }
     }

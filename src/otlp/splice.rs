@@ -154,4 +154,29 @@ mod tests {
             }
         }
     }
+
+    /// A message of `came` bytes behind `gap` bytes, grown by `added`.
+    fn check_grow(gap: usize, came: usize, added: usize) {
+        let mut body = vec![0x12; gap];
+        wire::push_varint(&mut body, came as u64);
+        let begin = body.len();
+        body.extend(vec![7; came]);
+        let mut splice = Splice::of(&body, 0);
+        splice.grow(Extent { length: gap, begin, end: begin + came }, [&vec![9; added], &[]]);
+        let mut expected = vec![0x12; gap];
+        wire::push_varint(&mut expected, (came + added) as u64);
+        expected.extend(vec![7; came]);
+        expected.extend(vec![9; added]);
+        assert!(splice.finish() == expected, "{gap} {came} + {added}");
+    }
+
+    #[test]
+    fn a_grown_message_has_the_length_it_has() {
+        for gap in [0, 1, 2, 9] {
+            for whole in [0, 1, 127, 128, 16_383, 16_384, (1 << 21) - 1, 1 << 21] {
+                check_grow(gap, whole, 0);
+                check_grow(gap, whole / 2, whole - whole / 2);
+            }
+        }
+    }
 }

@@ -104,6 +104,8 @@ const SPANS: u32 = 2;
 const RESOURCE_ATTRIBUTES: u32 = 1;
 const SPAN_START: u32 = 7;
 const SPAN_END: u32 = 8;
+const SPAN_START_TAG: u8 = 7 << 3 | wire_type::FIXED64;
+const SPAN_END_TAG: u8 = 8 << 3 | wire_type::FIXED64;
 
 /// Walks a whole request.
 pub fn request<V: Visitor>(body: &[u8], wanted: Wanted<'_>, visitor: &mut V) -> Result<(), NotProtobuf> {
@@ -190,23 +192,18 @@ fn other_field(body: &[u8], number: u32, kind: u8, next: usize) -> Result<usize,
 const SHORT_ATTRIBUTE: u64 = SPAN_ATTRIBUTE_TAG as u64 | (attribute::KEY_TAG as u64) << 16;
 const SHORT_ATTRIBUTE_MASK: u64 = 0x80ff_80ff;
 
+/// Bit i: a field with tag i, of wire type 2, holds nothing that is looked at: ids, names, states, links, status.
+const OPAQUE_TAGS: u128 = 1 << 0x0a | 1 << 0x12 | 1 << 0x1a | 1 << 0x22 | 1 << 0x2a | 1 << 0x6a | 1 << 0x7a;
+
 /// Checks a span that begins at `begin` of the request.
+///
+/// The fields that nearly every span is made of are taken eight bytes at once; whatever looks different in any way goes
+/// through [`any_field`], which alone decides what is refused.
 fn span(span: &[u8], begin: usize, wanted: Wanted<'_>) -> Result<SpanFacts, NotProtobuf> {
     let mut facts = SpanFacts::default();
     let mut rest = span;
     while !rest.is_empty() {
-        if let Some(word) = rest.first_chunk().map(|word| u64::from_le_bytes(*word))
-            && word & SHORT_ATTRIBUTE_MASK == SHORT_ATTRIBUTE
-            && let [_, len, _, key_len, ..] = word.to_le_bytes()
-            && let Some((field, behind)) = rest.split_at_checked(2 + usize::from(len))
-        {
-            // What stands behind the key must be a value that ends with the attribute: then there is no second key.
-            let plain = u16::from_le_bytes([attribute::VALUE_TAG, len.wrapping_sub(key_len).wrapping_sub(4)]);
-            let behind_key = field.get(4 + usize::from(key_len)..).and_then(<[u8]>::first_chunk).map(|two| u16::from_le_bytes(*two));
-            let looks_like_ours = word >> 32 == u64::from(u32::from_le_bytes(*b"stal"));
-            if behind_key != Some(plain) || looks_like_ours || wanted.thread_attribute.is_some() {
-                look_at_attribute(field.get(2..).unwrap_or_default(), wanted, &mut facts);
-            }
+        if let Some(behind) = common_field(rest, wanted, &mut facts) {
             rest = behind;
         } else {
             let at = span.len() - rest.len();
@@ -218,6 +215,36 @@ fn span(span: &[u8], begin: usize, wanted: Wanted<'_>) -> Result<SpanFacts, NotP
     Ok(facts)
 }
 
+/// What lies behind a field of a common form; `None`: not of a common form, or not whole.
+#[inline(always)]
+fn common_field<'a>(rest: &'a [u8], wanted: Wanted<'_>, facts: &mut SpanFacts) -> Option<&'a [u8]> {
+    let bytes: &[u8; 8] = rest.first_chunk()?;
+    let [tag, len, _, key_len, ..] = *bytes;
+    let word = u64::from_le_bytes(*bytes);
+    if word & SHORT_ATTRIBUTE_MASK == SHORT_ATTRIBUTE {
+        let (field, behind) = rest.split_at_checked(2 + usize::from(len))?;
+        // What stands behind the key must be a value that ends with the attribute: then there is no second key.
+        let plain = u16::from_le_bytes([attribute::VALUE_TAG, len.wrapping_sub(key_len).wrapping_sub(4)]);
+        let behind_key = field.get(4 + usize::from(key_len)..).and_then(<[u8]>::first_chunk).map(|two| u16::from_le_bytes(*two));
+        let looks_like_ours = word >> 32 == u64::from(u32::from_le_bytes(*b"stal"));
+        if behind_key != Some(plain) || looks_like_ours || wanted.thread_attribute.is_some() {
+            look_at_attribute(field.get(2..).unwrap_or_default(), wanted, facts);
+        }
+        return Some(behind);
+    }
+    if tag == SPAN_START_TAG || tag == SPAN_END_TAG {
+        let (field, behind) = rest.split_first_chunk::<9>()?;
+        let [_, time @ ..] = *field;
+        let slot = if tag == SPAN_START_TAG { &mut facts.start } else { &mut facts.end };
+        *slot = u64::from_le_bytes(time);
+        return Some(behind);
+    }
+    if tag < 0x80 && len < 0x80 && OPAQUE_TAGS >> tag & 1 == 1 {
+        return rest.get(2 + usize::from(len)..);
+    }
+    None
+}
+
 #[inline(never)]
 fn look_at_attribute(key_value: &[u8], wanted: Wanted<'_>, facts: &mut SpanFacts) {
     facts.carries_ours |= attribute::is_ours(key_value);
@@ -227,7 +254,7 @@ fn look_at_attribute(key_value: &[u8], wanted: Wanted<'_>, facts: &mut SpanFacts
 }
 
 /// Checks the field of a span at `at`, whatever it is, and returns the offset behind it.
-#[inline]
+#[inline(never)]
 fn any_field(span: &[u8], at: usize, wanted: Wanted<'_>, facts: &mut SpanFacts) -> Result<usize, Fault> {
     let (number, kind, next) = wire::tag(span, at)?;
     if kind == wire_type::LEN {
@@ -249,4 +276,54 @@ fn any_field(span: &[u8], at: usize, wanted: Wanted<'_>, facts: &mut SpanFacts) 
         return Ok(next + 8);
     }
     other_field(span, number, kind, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    /// A span with this attribute among other fields, as seen by the walker.
+    fn carries_ours(key_value: &[u8]) -> bool {
+        let mut bytes = b"\x0a\x02id\x39\x01\0\0\0\0\0\0\0".to_vec();
+        wire::push_len(&mut bytes, SPAN_ATTRIBUTE, key_value);
+        bytes.extend(b"\x41\x02\0\0\0\0\0\0\0\x7a\x00\x85\x01\x01\0\0\0");
+        let facts = span(&bytes, 0, Wanted::default()).unwrap();
+        assert_eq!((facts.start, facts.end), (1, 2), "{key_value:02x?}");
+        facts.carries_ours
+    }
+
+    fn key_then_value(key: &str, value: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        wire::push_len(&mut bytes, 1, key.as_bytes());
+        wire::push_len(&mut bytes, 2, &vec![0x7a; value]);
+        bytes
+    }
+
+    #[test]
+    fn lengths_of_two_bytes_are_not_taken_for_short_ones() {
+        for value in (0..300).chain(1_200..1_500) {
+            assert!(!carries_ours(&key_then_value("http.method", value)), "{value}");
+            assert!(carries_ours(&key_then_value("stallspan.delay.cpu", value)), "{value}");
+            assert!(!carries_ours(&key_then_value("stallspan.mine", value)), "{value}");
+        }
+    }
+
+    fn part() -> impl Strategy<Value = Vec<u8>> {
+        let key = select(&["stallspan.delay.cpu", "stallspan.scope", "stallspan.x", "stall", "http.method", ""][..]);
+        let key = key.prop_map(|key| key_then_value(key, 0).split_at(2 + key.len()).0.to_vec());
+        let value = (0_usize..140).prop_map(|value| key_then_value("", value).split_off(2));
+        prop_oneof![3 => key, 3 => value, 1 => proptest::collection::vec(any::<u8>(), 0..3)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn the_quick_look_at_an_attribute_is_as_good_as_the_slow_one(parts in proptest::collection::vec(part(), 0..4)) {
+            let key_value = parts.concat();
+            prop_assert_eq!(carries_ours(&key_value), attribute::key(&key_value).is_some_and(crate::otlp::names::is_own_span_key));
+        }
+    }
 }
