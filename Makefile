@@ -1,6 +1,6 @@
 # On a fresh Debian machine as root, `make demo` and `make test` do all set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint unit live bench accuracy peers setup
+.PHONY: help demo test build lint unit live guest bench accuracy peers setup
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -25,6 +25,9 @@ unit: ## the tests that need nothing but this repository
 
 live: setup ## the chain with real parts: containerd, Collector, Jaeger, Tempo (root)
 	@tests/lanes.sh live
+
+guest: setup ## the numbers on cgroup v2, in a guest under QEMU
+	@tests/lanes.sh guest
 
 accuracy: setup peers ## only the comparison of spans with what the kernel told the threads (root)
 	@cargo build --locked --release --bin stallspan --example checkout

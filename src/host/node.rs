@@ -3,7 +3,7 @@
 use crate::model::NodeSnapshot;
 use crate::parse::cgroup::pressure::pressure;
 use crate::parse::cgroup::tree::{cgroup_count, dying};
-use crate::parse::node::{proc_schedstat, vmstat};
+use crate::parse::node::{irq_ns, proc_schedstat, vmstat};
 
 use super::cgroup::{Layout, count_below};
 use super::files::{LARGE, Root, SMALL, read_path};
@@ -13,6 +13,7 @@ use super::identity::NodeIdentity;
 const PRESSURE: [&str; 4] = ["pressure/cpu", "pressure/memory", "pressure/io", "pressure/irq"];
 
 pub(super) fn node(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> NodeSnapshot {
+    let stat = proc.read("stat", LARGE).unwrap_or_default();
     let vm = vmstat(&proc.read("vmstat", SMALL).unwrap_or_default());
     NodeSnapshot {
         cpus: proc.read("schedstat", LARGE).ok().and_then(|text| proc_schedstat(&text).ok()).map(|stat| stat.cpus).unwrap_or_default(),
@@ -22,6 +23,7 @@ pub(super) fn node(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> Nod
         compaction_stalls: vm.compaction_stalls,
         swap_pages: vm.swap_pages,
         faults: [vm.minor_faults(), vm.major_faults],
+        irq_ns: irq_ns(&stat, identity.clock_ticks),
         cgroups_dying: cgroups_dying(proc, layout),
         boot: identity.boot,
         ..NodeSnapshot::default()

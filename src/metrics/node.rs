@@ -24,6 +24,9 @@ pub(super) fn fill(sheet: &mut Sheet<'_>, node: &NodeSnapshot) {
     reclaim(sheet, &names::NODE_MEMORY_RECLAIM_PAGES, boot, node.reclaim_pages);
     sheet.counter(&names::NODE_MEMORY_ALLOCATION_STALLS, Point::default(), boot, node.allocation_stalls);
     sheet.counter(&names::NODE_MEMORY_COMPACTION_STALLS, Point::default(), boot, node.compaction_stalls);
+    for (number, (word, ns)) in key::IRQ_TYPE.values.iter().zip(node.irq_ns).enumerate() {
+        sheet.counter(&names::NODE_IRQ_TIME, Point::of(number, &[(key::IRQ_TYPE.key, word)]), boot, ns);
+    }
     sheet.level(&names::NODE_CGROUPS_DYING, Point::default(), boot, node.cgroups_dying);
     for (number, (name, count)) in node.mesh_proxies.iter().take(MAX_PROXY_NAMES).enumerate() {
         sheet.level(&names::NODE_MESH_PROXIES, Point::of(number, &[(key::PROXY_NAME.key, name)]), boot, Some(*count));

@@ -105,6 +105,7 @@ fn host() -> NodeSnapshot {
         compaction_stalls: Some(3),
         swap_pages: [Some(6), Some(9)],
         faults: [Some(100_000), Some(700)],
+        irq_ns: [Some(3 * SECOND), Some(7 * SECOND)],
         cgroups_dying: Some(17),
         boot: Some(Wall(NOW - 86_400 * SECOND)),
         sources: vec![

@@ -34,6 +34,8 @@ pub struct NodeSnapshot {
     pub swap_pages: [Option<u64>; 2],
     /// Page faults of the host: minor, major.
     pub faults: [Option<u64>; 2],
+    /// CPU time spent in interrupts, ns: hard, soft.
+    pub irq_ns: [Option<u64>; 2],
     /// Dying memory cgroups.
     pub cgroups_dying: Option<u64>,
     /// Boot time: start of the kernel's counters.

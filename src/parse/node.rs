@@ -130,6 +130,23 @@ pub fn boot_time(text: &[u8]) -> Option<u64> {
     KernelStats::from_buf_read(text, &system).ok().map(|stats| stats.btime).filter(|seconds| *seconds > 0)
 }
 
+/// `/proc/stat`: time all CPUs spent in hard and in soft interrupts, ns. Counted in clock ticks (`USER_HZ`), exact only
+/// with `CONFIG_IRQ_TIME_ACCOUNTING`; else what the tick happened to meet.
+#[must_use]
+pub fn irq_ns(text: &[u8], clock_ticks: u64) -> [Option<u64>; 2] {
+    const NS_PER_S: u128 = 1_000_000_000;
+    let mut words = lines(text).next().map(words).into_iter().flatten();
+    if words.next() != Some(b"cpu") {
+        return [None; 2];
+    }
+    // user, nice, system, idle, iowait stand before them.
+    let mut next = |skip| {
+        let ticks = words.nth(skip).and_then(number)?;
+        u64::try_from(u128::from(ticks).saturating_mul(NS_PER_S).checked_div(u128::from(clock_ticks))?).ok()
+    };
+    [next(5), next(0)]
+}
+
 /// `/proc/net/netlink` (net/netlink/af_netlink.c): messages the kernel dropped for the socket with this inode because
 /// its buffer was full.
 #[must_use]

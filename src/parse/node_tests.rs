@@ -83,6 +83,19 @@ fn boot_time_of_proc_stat() {
 }
 
 #[test]
+fn interrupt_time_is_in_ticks() {
+    fn check(text: &str, ticks: u64, expected: [Option<u64>; 2]) {
+        assert_eq!(irq_ns(text.as_bytes(), ticks), expected, "{text}");
+    }
+    check("cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 0 0 0 0 0 0 0\n", 100, [Some(60_000_000), Some(70_000_000)]);
+    check("cpu  1 2 3 4 5 6\n", 100, [Some(60_000_000), None]);
+    check("cpu  1 2 3 4 5\n", 100, [None; 2]);
+    check("cpu0 1 2 3 4 5 6 7\n", 100, [None; 2]);
+    check("cpu  1 2 3 4 5 6 7\n", 0, [None; 2]);
+    check("", 100, [None; 2]);
+}
+
+#[test]
 fn drops_of_one_socket() {
     let text = b"sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n\
                  000000009c28fb28 16  0          00000000 0        0        0     2        0        4       \n\

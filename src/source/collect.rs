@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Collection;
+use super::reading::LONE_BATCH;
 use super::roster::Group;
 use super::sampler::Sampler;
-use crate::model::{Absence, Container, ContainerKey, ContainerSnapshot, NodeSnapshot, SourceName};
+use crate::model::{Absence, Container, ContainerKey, ContainerSnapshot, NodeCpu, NodeSnapshot, SourceName};
 use crate::runtime::clock::wall_now;
 
 /// Containers counted as mesh proxies, by container name.
@@ -18,6 +19,7 @@ impl Sampler {
         self.sweep(true);
         self.read_everybody();
         let node_wide = self.host.node();
+        let unexplained_ratio = self.unexplained(&node_wide.cpus);
         for cell in self.roster.cells.values_mut() {
             if let Some(dirs) = &cell.dirs {
                 let stat = self.host.cgroup_stat(dirs);
@@ -29,7 +31,7 @@ impl Sampler {
         }
         let live: Vec<Arc<Container>> = self.node.index().live().map(Arc::clone).collect();
         let containers = live.iter().filter_map(|container| self.snapshot(container)).collect();
-        let node = NodeSnapshot { sources: self.sources(), mesh_proxies: mesh_proxies(&live), unexplained_ratio: None, ..node_wide };
+        let node = NodeSnapshot { sources: self.sources(), mesh_proxies: mesh_proxies(&live), unexplained_ratio, ..node_wide };
         let finished = std::mem::take(&mut self.finished);
         self.node.publish(Collection { at: wall_now(), containers, finished, node });
     }
@@ -44,6 +46,18 @@ impl Sampler {
         let processes = self.roster.processes.iter().filter(|(_, process)| !process.kernel);
         let pids: Vec<u32> = processes.filter(|(pid, process)| lone(pid, process.container)).map(|(pid, _)| *pid).collect();
         self.read_lone(&pids);
+    }
+
+    /// Kernel threads wait on the same run queues: without them the sums would not meet.
+    fn unexplained(&mut self, cpus: &[NodeCpu]) -> Option<f64> {
+        if !cpus.is_empty() {
+            let kernel = self.roster.processes.iter().filter(|(_, process)| process.kernel);
+            let pids: Vec<u32> = kernel.map(|(pid, _)| *pid).collect();
+            for batch in pids.chunks(LONE_BATCH) {
+                self.look(batch);
+            }
+        }
+        self.conservation.observe(self.seen_wait_ns, cpus)
     }
 
     fn snapshot(&self, container: &Arc<Container>) -> Option<ContainerSnapshot> {

@@ -17,12 +17,15 @@
 //! total; every answer is checked against the process's kept handle, so a pid used again confuses nothing; delays that
 //! the kernel never counted are unknown.
 //!
+//! Kernel threads are read at collections only, and only to hold the sum of all tasks against the node's (`conservation`).
+//!
 //! Not here yet, and where it goes: the exit listener adds the last values of a process in `reading` (its `growth` goes
-//! the same way as a polled one); the node-wide conservation error is computed in `collect` once host groups are added up.
+//! the same way as a polled one).
 
 mod account;
 mod accounting;
 mod collect;
+mod conservation;
 mod handle;
 mod meter;
 mod node;

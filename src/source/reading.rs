@@ -8,7 +8,7 @@ use crate::model::{ContainerKey, DelayKind, Mono, Reading, Subject, Totals};
 use crate::runtime::clock::mono_now;
 
 /// Most processes asked at once outside of containers, so that the time of their readings is narrow.
-const LONE_BATCH: usize = 64;
+pub(super) const LONE_BATCH: usize = 64;
 
 impl Sampler {
     /// Reads a group. `everybody`: also the processes in it that no span named are written down.
@@ -86,7 +86,7 @@ impl Sampler {
 
     /// Asks about some processes and adds up what is new. Answers the time of the look, and whether all of them answered
     /// or are gone for good.
-    fn look(&mut self, pids: &[u32]) -> (Mono, bool) {
+    pub(super) fn look(&mut self, pids: &[u32]) -> (Mono, bool) {
         let mut looks = std::mem::take(&mut self.looks);
         let before = mono_now();
         self.meter.read(&self.host, &mut self.roster, pids, &mut looks);
@@ -118,6 +118,7 @@ impl Sampler {
                 return false;
             }
             let growth = process.account.observe(totals);
+            self.seen_wait_ns = self.seen_wait_ns.saturating_add(growth.delay_ns.get(DelayKind::Cpu).unwrap_or(0));
             if let Some(cell) = process.container.and_then(|key| cells.get_mut(&key)) {
                 cell.account.add(&growth);
             }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::account::Known;
 use super::accounting::Accounting;
+use super::conservation::Conservation;
 use super::handle::{Cover, Inbox, Mailbox};
 use super::meter::{Look, Meter};
 use super::roster::{Group, Roster};
@@ -42,6 +43,9 @@ pub(super) struct Sampler {
     pub(super) supplied: Known,
     pub(super) accounting: Accounting,
     pub(super) roster: Roster,
+    /// CPU wait of all tasks, as far as it was seen, since the agent began.
+    pub(super) seen_wait_ns: u64,
+    pub(super) conservation: Conservation,
     /// Placement epoch of the index as last seen.
     pub(super) epoch: u64,
     /// When the first sweep began; `None` until it is over. Whoever is born later is born under our eyes.
@@ -129,6 +133,8 @@ impl Sampler {
             plan,
             accounting: Accounting::default(),
             roster: Roster::default(),
+            seen_wait_ns: 0,
+            conservation: Conservation::default(),
             epoch: u64::MAX,
             began: None,
             started: now,

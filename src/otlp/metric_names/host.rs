@@ -31,6 +31,9 @@ rows! { Host, HOST_METRICS:
     NODE_MEMORY_COMPACTION_STALLS = Counter Int "stallspan.node.memory.compaction_stalls" "{stall}" []
         "Allocations that had to compact memory themselves."
         "/proc/vmstat compact_stall";
+    NODE_IRQ_TIME = Counter Double "stallspan.node.irq.time" "s" [key::IRQ_TYPE]
+        "CPU time spent in interrupts; exact only where the kernel accounts interrupt time (then pressure of irq is there too), else sampled by the tick."
+        "/proc/stat cpu line, irq and softirq";
     NODE_CGROUPS_DYING = Gauge Int "stallspan.node.cgroups.dying" "{cgroup}" []
         "Memory cgroups that were removed but still hold memory."
         "cgroup.stat nr_dying_descendants of the root (v2); /proc/cgroups against the directories (v1)";

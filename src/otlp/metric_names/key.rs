@@ -70,6 +70,8 @@ pub const SOURCE_REASON: Attribute = Attribute {
     key: "stallspan.reason",
     values: &["disabled", "no_permission", "not_supported", "absent", "unreachable", "timeout", "garbage", "failed"],
 };
+/// Kind of interrupt.
+pub const IRQ_TYPE: Attribute = Attribute { key: "stallspan.irq.type", values: &["hard", "soft"] };
 /// Name of the proxy's container.
 pub const PROXY_NAME: Attribute = Attribute { key: CONTAINER_NAME, values: &[] };
 /// What became of spans.

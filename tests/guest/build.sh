@@ -1,0 +1,36 @@
+#!/bin/sh
+# Makes what the guest boots: Debian's cloud kernel, and an initramfs of busybox, `stallspan` and the live checks of
+# tests/numbers, both linked statically. Everything lands in target/guest; a kernel that is there already is kept.
+set -eu
+cd "$(dirname "$0")/../.."
+out=target/guest
+triple=x86_64-unknown-linux-gnu
+mkdir -p "$out"
+
+if ! [ -e "$out/vmlinuz" ]; then
+    # The metapackage names the newest image by its full version.
+    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: *\(linux-image-[^ ]*\)$/\1/p' | head -n 1)
+    [ -n "$package" ] || { echo "apt knows no linux-image-cloud-amd64: run apt-get update" >&2; exit 1; }
+    rm -rf "$out/kernel"
+    mkdir -p "$out/kernel"
+    # As root apt drops to a user of its own, which may not write here: it says so and goes on.
+    (cd "$out/kernel" && apt-get download -q "$package" 2>&1 && dpkg-deb -x ./*.deb unpacked)
+    cp "$out"/kernel/unpacked/boot/vmlinuz-* "$out/vmlinuz"
+    rm -rf "$out/kernel"
+fi
+
+# One command builds both: the checks, and the binary they drive.
+messages=$(RUSTFLAGS="-C target-feature=+crt-static" cargo test --profile static --target "$triple" --no-run --test numbers \
+    --message-format=json-render-diagnostics)
+numbers=$(printf '%s\n' "$messages" | sed -n 's/.*"executable":"\([^"]*\/numbers-[^"]*\)".*/\1/p' | tail -n 1)
+[ -n "$numbers" ] || { echo "cargo built no tests/numbers" >&2; exit 1; }
+
+root=$out/root
+rm -rf "$root"
+mkdir -p "$root/bin" "$root/dev" "$root/proc" "$root/sys" "$root/run" "$root/tmp"
+cp "$(command -v busybox)" "$root/bin/busybox"
+cp "${CARGO_TARGET_DIR:-target}/$triple/static/stallspan" "$root/bin/stallspan"
+cp "$numbers" "$root/bin/numbers"
+cp tests/guest/init "$root/init"
+chmod 755 "$root/init"
+(cd "$root" && find . -print | cpio --quiet -o -H newc -R 0:0) | gzip -1 >"$out/initrd.gz"

@@ -1,0 +1,70 @@
+//! The node's counters and pressure.
+
+use crate::agent::Agent;
+use crate::groups::Group;
+use crate::load::Load;
+use crate::{Told, until};
+use std::time::Duration;
+
+/// `/proc/schedstat`: run time, wait and time slices of every CPU, ns.
+fn schedstat() -> Option<Vec<[u64; 3]>> {
+    let text = std::fs::read_to_string("/proc/schedstat").ok()?;
+    let cpu = |line: &str| {
+        let fields: Vec<u64> = line.split_ascii_whitespace().skip(1).map(|field| field.parse().unwrap()).collect();
+        [fields[6], fields[7], fields[8]]
+    };
+    Some(text.lines().filter(|line| line.starts_with("cpu")).map(cpu).collect())
+}
+
+/// Counters only grow: what the agent told lies between what the file said before and after.
+pub fn node_counters_are_the_kernels_own() -> Told {
+    let agent = Agent::start(&[]);
+    let before = schedstat();
+    let told = agent.fresh();
+    let after = schedstat();
+    let enabled = |source: &str| {
+        told.get("agent", "stallspan.source.enabled", source).or_else(|| told.get("host", "stallspan.source.enabled", source))
+    };
+    assert_eq!(enabled("node"), Some(1.0), "{told:?}");
+    let (Some(before), Some(after)) = (before, after) else {
+        assert!(told.all("host", "stallspan.node.cpu.wait.time").is_empty(), "no /proc/schedstat, yet points");
+        return Told::Skip("this kernel has no /proc/schedstat (CONFIG_SCHEDSTATS); its absence is told as absence".to_owned());
+    };
+    for (cpu, (before, after)) in before.iter().zip(&after).enumerate() {
+        for (at, name, unit) in [(0, "run.time", 1e9), (1, "wait.time", 1e9), (2, "timeslices", 1.0)] {
+            let value = told.of("host", &format!("stallspan.node.cpu.{name}"), &cpu.to_string());
+            let (low, high) = (before[at] as f64 / unit, after[at] as f64 / unit);
+            assert!(value >= low - 1e-6 && value <= high + 1e-6, "cpu{cpu} {name}: {value} is not between {low} and {high}");
+        }
+    }
+    Told::Pass
+}
+
+/// While the load is held back, the counters grow; when it is over, they are equal.
+pub fn pressure_of_a_container_is_its_files() -> Told {
+    let group = Group::new("docker");
+    if group.pressure("cpu").is_none() {
+        return Told::Skip("cgroups here have no pressure files".to_owned());
+    }
+    let agent = Agent::start(&[]);
+    let mut load = Load::new(&group, &["burn", "4", "3000"]);
+    load.go();
+    load.done();
+    let quiet = || ["cpu", "memory", "io"].map(|resource| group.pressure(resource).unwrap());
+    let mut last = quiet();
+    until("the pressure stays", Duration::from_secs(20), || {
+        std::thread::sleep(Duration::from_millis(500));
+        std::mem::replace(&mut last, quiet()) == quiet()
+    });
+    let (before, told, after) = (quiet(), agent.fresh(), quiet());
+    for ((resource, before), after) in ["cpu", "memory", "io"].into_iter().zip(before).zip(after) {
+        for (kind, (before, after)) in ["some", "full"].into_iter().zip(before.into_iter().zip(after)) {
+            let value = told.of(&group.id, "stallspan.container.pressure.time", &format!("{resource} {kind}"));
+            let (low, high) = (before as f64 / 1e9, after as f64 / 1e9);
+            assert!(value >= low - 1e-6 && value <= high + 1e-6, "{resource} {kind}: {value} is not between {low} and {high}");
+        }
+    }
+    let waited = told.of(&group.id, "stallspan.container.pressure.time", "cpu some");
+    assert!(waited > 0.2, "four threads on {} CPUs: {waited} s", std::thread::available_parallelism().unwrap());
+    Told::Pass
+}

@@ -1,0 +1,83 @@
+//! What the agent sent: the last value of every point.
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
+
+/// The last value of every point, by who it is about, its metric and its attributes.
+#[derive(Clone, Debug, Default)]
+pub struct Points {
+    values: BTreeMap<(String, String, String), f64>,
+    /// Time of the newest point, ns since the epoch.
+    pub last: u64,
+    /// Points of counters that were below an earlier one of the same start time.
+    pub backwards: Vec<String>,
+}
+
+impl Points {
+    /// Takes one request in.
+    pub fn add(&mut self, request: &ExportMetricsServiceRequest) {
+        for of in &request.resource_metrics {
+            let who = attributes(of.resource.as_ref().map_or(&[], |resource| &resource.attributes));
+            let who = match who.get("container.id") {
+                Some(id) => id.clone(),
+                None if who.contains_key("service.name") => "agent".to_owned(),
+                None => "host".to_owned(),
+            };
+            for metric in of.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
+                self.take(&who, metric);
+            }
+        }
+    }
+
+    fn take(&mut self, who: &str, metric: &Metric) {
+        let (points, monotonic) = match metric.data.as_ref() {
+            Some(Data::Sum(sum)) => (&sum.data_points, sum.is_monotonic),
+            Some(Data::Gauge(gauge)) => (&gauge.data_points, false),
+            _ => return,
+        };
+        for point in points {
+            let words: Vec<String> = attributes(&point.attributes).into_values().collect();
+            let value = match point.value.unwrap() {
+                Value::AsDouble(value) => value,
+                Value::AsInt(value) => value as f64,
+            };
+            self.last = self.last.max(point.time_unix_nano);
+            let key = (who.to_owned(), metric.name.clone(), words.join(" "));
+            let told = format!("{key:?}");
+            if self.values.insert(key, value).is_some_and(|before| monotonic && value < before) {
+                self.backwards.push(told);
+            }
+        }
+    }
+
+    /// A point; `words`: values of its attributes in the order of their keys.
+    pub fn get(&self, who: &str, name: &str, words: &str) -> Option<f64> {
+        self.values.get(&(who.to_owned(), name.to_owned(), words.to_owned())).copied()
+    }
+
+    /// A point that must be there.
+    #[track_caller]
+    pub fn of(&self, who: &str, name: &str, words: &str) -> f64 {
+        self.get(who, name, words).unwrap_or_else(|| panic!("no point {name} {words} of {who}"))
+    }
+
+    /// All points of a metric, with the values of their attributes.
+    pub fn all(&self, who: &str, name: &str) -> Vec<(&str, f64)> {
+        self.values.iter().filter(|((w, n, _), _)| w == who && n == name).map(|((_, _, words), value)| (words.as_str(), *value)).collect()
+    }
+}
+
+fn attributes(pairs: &[KeyValue]) -> BTreeMap<String, String> {
+    let text = |pair: &KeyValue| match pair.value.as_ref().and_then(|value| value.value.as_ref()) {
+        Some(any_value::Value::StringValue(text)) => text.clone(),
+        Some(any_value::Value::IntValue(number)) => number.to_string(),
+        Some(any_value::Value::DoubleValue(number)) => number.to_string(),
+        _ => String::new(),
+    };
+    pairs.iter().map(|pair| (pair.key.clone(), text(pair))).collect()
+}
