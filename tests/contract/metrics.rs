@@ -104,6 +104,45 @@ fn label(point: &NumberDataPoint, key: &str) -> String {
     text_of(&point.attributes, key).to_owned()
 }
 
+/// Checks every metric against its line, and names those there are.
+fn seen(all: &[ResourceMetrics]) -> BTreeSet<&'static str> {
+    let mut seen = BTreeSet::new();
+    for metrics in all {
+        assert!(!text_of(resource(metrics), "host.name").is_empty());
+        for metric in metrics_of(metrics) {
+            assert!(!metric.description.is_empty(), "{} has no description", metric.name);
+            if let Some((name, kind, unit)) = TABLE.iter().find(|(name, ..)| *name == metric.name) {
+                assert_eq!(metric.unit, *unit, "{name}");
+                assert!(is_right(name, kind, metric.data.as_ref().unwrap()), "{metric:?}");
+                seen.insert(*name);
+            } else {
+                assert!(metric.name.starts_with("stallspan."), "{}", metric.name);
+            }
+            points_are_sound(metric);
+        }
+    }
+    seen
+}
+
+fn is_right(name: &str, kind: &Kind, data: &Data) -> bool {
+    match (kind, data) {
+        (Counter, Data::Sum(sum)) => sum.is_monotonic && sum.aggregation_temporality == AggregationTemporality::Cumulative as i32,
+        (Gauge, Data::Gauge(_)) | (Histogram, Data::ExponentialHistogram(_)) => true,
+        // An up-down counter is what the conventions call memory usage.
+        (Gauge, Data::Sum(sum)) => !sum.is_monotonic && name.starts_with("container.memory"),
+        _ => false,
+    }
+}
+
+fn points_are_sound(metric: &Metric) {
+    for point in points(metric) {
+        assert!(value(&point).is_finite() && value(&point) >= 0.0, "{}: {point:?}", metric.name);
+        assert!(point.time_unix_nano > 0);
+        let started = point.start_time_unix_nano > 0 && point.start_time_unix_nano <= point.time_unix_nano;
+        assert!(started || !matches!(metric.data, Some(Data::Sum(_))), "{}: {point:?}", metric.name);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_metric_is_what_its_line_of_the_contract_says() {
     let (id, uid) = (container_id(), pod_uid());
@@ -116,42 +155,7 @@ async fn each_metric_is_what_its_line_of_the_contract_says() {
     })
     .await;
     let all = downstream.resource_metrics();
-    let mut seen = BTreeSet::new();
-    for metrics in &all {
-        assert!(!text_of(resource(metrics), "host.name").is_empty());
-        for metric in metrics_of(metrics) {
-            assert!(!metric.description.is_empty(), "{} has no description", metric.name);
-            let data = metric.data.as_ref().unwrap();
-            if let Some((name, kind, unit)) = TABLE.iter().find(|(name, ..)| *name == metric.name) {
-                assert_eq!(metric.unit, *unit, "{name}");
-                let right = match (kind, data) {
-                    (Counter, Data::Sum(sum)) => {
-                        sum.is_monotonic && sum.aggregation_temporality == AggregationTemporality::Cumulative as i32
-                    }
-                    (Gauge, Data::Gauge(_)) => true,
-                    // An up-down counter is what the conventions call memory usage.
-                    (Gauge, Data::Sum(sum)) => !sum.is_monotonic && name.starts_with("container.memory"),
-                    (Histogram, Data::ExponentialHistogram(_)) => true,
-                    _ => false,
-                };
-                assert!(right, "{name} is {data:?}");
-                seen.insert(*name);
-            } else {
-                assert!(metric.name.starts_with("stallspan.agent.") || metric.name.starts_with("stallspan."), "{}", metric.name);
-            }
-            for point in points(metric) {
-                assert!(value(&point).is_finite() && value(&point) >= 0.0, "{}: {point:?}", metric.name);
-                assert!(point.time_unix_nano > 0);
-                if matches!(data, Data::Sum(_)) {
-                    assert!(
-                        point.start_time_unix_nano > 0 && point.start_time_unix_nano <= point.time_unix_nano,
-                        "{}: {point:?}",
-                        metric.name
-                    );
-                }
-            }
-        }
-    }
+    let seen = seen(&all);
     // What every Linux node with cgroups can supply.
     for name in [
         "container.cpu.time",

@@ -43,6 +43,9 @@ async fn a_signal_without_a_pipeline_is_refused() {
     assert!(downstream.of("traces").is_empty() && downstream.of("metrics").is_empty());
 }
 
+/// Puts a broken message where its level is.
+type Wrap<'a> = Box<dyn Fn(&[u8]) -> Vec<u8> + 'a>;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_protobuf_is_refused_and_not_forwarded() {
     let downstream = Downstream::accepting().await;
@@ -50,7 +53,7 @@ async fn what_is_no_protobuf_is_refused_and_not_forwarded() {
     // Each level in a message of the level above: request, ResourceSpans, Resource, ScopeSpans, Span.
     let within = |tag: u8, inner: &[u8]| [&[tag, inner.len() as u8], inner].concat();
     let group = |inner: &[u8]| within(0x0A, inner);
-    let levels: [(&str, Box<dyn Fn(&[u8]) -> Vec<u8>>); 5] = [
+    let levels: [(&str, Wrap<'_>); 5] = [
         ("request", Box::new(|inner| inner.to_vec())),
         ("ResourceSpans", Box::new(move |inner| group(inner))),
         ("Resource", Box::new(move |inner| group(&within(0x0A, inner)))),

@@ -79,7 +79,6 @@ impl Grpc {
 }
 
 pub const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
-pub const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// One HTTP/1.1 request over a connection of its own.
 pub async fn http(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
