@@ -30,6 +30,7 @@ mod acknowledging;
 mod association;
 mod commands;
 mod configuration;
+mod encoding;
 mod enriching;
 mod health;
 mod metrics;

@@ -37,6 +37,7 @@ pub fn to_grpc_quietly(downstream: SocketAddr) -> String {
 pub struct Agent {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    printed: Arc<Mutex<String>>,
     addresses: BTreeMap<String, SocketAddr>,
     _directory: TempDir,
 }
@@ -52,12 +53,18 @@ impl Agent {
         let path = directory.path().join("stallspan.yaml");
         std::fs::write(&path, configuration).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_stallspan"));
-        command.arg("run").arg("--config").arg(&path).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.arg("run").arg("--config").arg(&path).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
         std::thread::spawn(move || BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line)));
-        let mut agent = Self { child, log, addresses: BTreeMap::new(), _directory: directory };
+        let printed = Arc::new(Mutex::new(String::new()));
+        let (text, stdout) = (Arc::clone(&printed), child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            lines.for_each(|line| text.lock().unwrap().push_str(&format!("{line}\n")));
+        });
+        let mut agent = Self { child, log, printed, addresses: BTreeMap::new(), _directory: directory };
         agent.wait_until_listening();
         agent
     }
@@ -93,6 +100,11 @@ impl Agent {
     /// What it has written to standard error so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// What it has written to standard output so far.
+    pub fn printed(&self) -> String {
+        self.printed.lock().unwrap().clone()
     }
 
     pub fn signal(&self, signal: Signal) {
