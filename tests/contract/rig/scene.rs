@@ -1,8 +1,10 @@
 //! Processes in cgroups named as container runtimes name them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,9 +37,10 @@ impl Hierarchy {
 pub struct Container {
     child: Child,
     directories: Vec<PathBuf>,
-    /// Parents that were not there before, innermost first.
-    parents: Vec<PathBuf>,
 }
+
+/// Parents that were not there before these tests; the last container in one takes it away.
+static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// 64 hex digits that no other test has.
 pub fn container_id() -> String {
@@ -69,7 +72,7 @@ impl Container {
         let directories: Vec<PathBuf> =
             hierarchies.iter().filter_map(|hierarchy| hierarchy.root()).map(|root| root.join(path.trim_start_matches('/'))).collect();
         assert!(!directories.is_empty(), "no cgroup hierarchy on this host");
-        let parents = directories.iter().flat_map(|directory| make(directory)).collect();
+        directories.iter().for_each(|directory| make(directory));
         let mut script = String::new();
         for directory in &directories {
             script.push_str(&format!("echo $$ > '{}/cgroup.procs' || exit 9; ", directory.display()));
@@ -77,7 +80,7 @@ impl Container {
         script.push_str("exec \"$@\"");
         let child =
             Command::new("sh").arg("-c").arg(script).arg("sh").args(command).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        let container = Self { child, directories, parents };
+        let container = Self { child, directories };
         container.wait_inside(path);
         container
     }
@@ -124,7 +127,7 @@ impl Container {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
-        for parent in &self.parents {
+        for parent in MADE.lock().unwrap().iter().rev() {
             // Not empty: another test's container is in it still.
             let _ = fs::remove_dir(parent);
         }
@@ -132,16 +135,16 @@ impl Container {
     }
 }
 
-/// Makes a directory and says which of its parents it had to make.
-fn make(directory: &Path) -> Vec<PathBuf> {
-    let missing = directory.ancestors().skip(1).take_while(|parent| !parent.exists()).map(Path::to_owned).collect();
+/// Makes a directory and notes which of its parents it had to make.
+fn make(directory: &Path) {
+    let missing: Vec<PathBuf> = directory.ancestors().skip(1).take_while(|parent| !parent.exists()).map(Path::to_owned).collect();
+    MADE.lock().unwrap().extend(missing);
     let deadline = Instant::now() + Duration::from_secs(5);
     // A neighboring test may take away the empty parent meanwhile.
     while let Err(why) = fs::create_dir_all(directory) {
         assert!(Instant::now() < deadline, "{}: {why} (these tests need root)", directory.display());
         std::thread::sleep(Duration::from_millis(5));
     }
-    missing
 }
 
 impl Drop for Container {
