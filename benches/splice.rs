@@ -3,6 +3,20 @@
 //!
 //! `cargo bench --bench splice` prints the ratios within one run (interleaved rounds, medians), then divan's table with
 //! allocations.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test: it drives processes and clocks of its own, and a panic is how it fails"
+)]
 
 use std::hint::black_box;
 use std::time::Instant;

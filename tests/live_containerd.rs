@@ -1,4 +1,18 @@
 //! Containers of a real containerd, through its death, hanging and return.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test: it drives processes and clocks of its own, and a panic is how it fails"
+)]
 
 #[path = "support/private_containerd.rs"]
 mod private_containerd;

@@ -43,16 +43,17 @@ pub enum StartError {
     #[error(transparent)]
     Export(#[from] export::OpenError),
     /// The host's `/proc` cannot be read.
-    #[error("cannot read the host: {0}")]
+    #[error("cannot read the host")]
     Host(#[from] HostError),
     /// The sampler's thread cannot be started.
-    #[error("cannot start the sampler: {0}")]
+    #[error("cannot start the sampler")]
     Sampler(#[source] std::io::Error),
 }
 
 /// A running agent.
 pub struct Agent {
     running: Running,
+    pages: Vec<Address>,
     sampler: SamplerHandle,
     thread: JoinHandle<()>,
     stop: Stop,
@@ -89,21 +90,28 @@ impl Agent {
         };
         let started = ingest::serve(&config.receiver, config.limits, Arc::new(hop), &tasks, Arc::new(ingest::Counters::default())).await;
         let running = started.inspect_err(|_| sampler.stop())?;
-        if let Some(health) = &config.health_check {
-            ingest::serve_pages(&health.endpoint, health::pages(counters, stop.clone(), VERSION), &tasks, stop.clone())
+        let pages = match &config.health_check {
+            Some(health) => ingest::serve_pages(&health.endpoint, health::pages(counters, stop.clone(), VERSION), &tasks, stop.clone())
                 .await
-                .inspect_err(|_| sampler.stop())?;
-        }
+                .inspect_err(|_| sampler.stop())?,
+            None => Vec::new(),
+        };
         telemetry.connect(Arc::new(OwnOutlet(exporters.clone())));
         watch_containerd(&config, People::new(host, Arc::clone(&node), sampler.clone()), &tasks, &stop);
         let metrics = start_metrics(&config, &node, &exporters, &telemetry, about, &tasks, &sampler, &stop);
-        Ok(Self { running, sampler, thread, stop, tasks, metrics, telemetry, shutdown_timeout: config.service.shutdown_timeout })
+        Ok(Self { running, pages, sampler, thread, stop, tasks, metrics, telemetry, shutdown_timeout: config.service.shutdown_timeout })
     }
 
     /// Where the agent listens.
     #[must_use]
     pub fn addresses(&self) -> &[(Protocol, Address)] {
         &self.running.addresses
+    }
+
+    /// Where `/livez`, `/readyz` and `/metrics` are; nowhere where they are switched off.
+    #[must_use]
+    pub fn page_addresses(&self) -> &[Address] {
+        &self.pages
     }
 
     /// The first TCP address of the gRPC receiver.
@@ -126,7 +134,7 @@ impl Agent {
         self.running.shutdown(self.shutdown_timeout).await;
         if let Some(metrics) = self.metrics {
             // Its own last words are bounded; this only guards against a runtime that is stuck.
-            let _ended = timeout(LAST_METRICS * 2, metrics).await;
+            let _ended = timeout(LAST_METRICS * 3, metrics).await;
         }
         self.sampler.stop();
         // Ends within one reading; a panic there was counted and told already.

@@ -9,33 +9,54 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::config::meaning::Containerd;
 use crate::containers::{self, RuntimeUpdate};
-use crate::export::Exporters;
-use crate::host::Host;
+use crate::export::{Exporters, OpenError};
+use crate::host::{Host, HostError};
 use crate::ladder::{self, CheckItem, CheckStatus};
 use crate::model::Absence;
 use crate::runtime::{Stop, Tasks};
-
-use super::agent::StartError;
 
 /// `containers.containerd.endpoint` where nothing else was said.
 const DEFAULT_SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// Looks at everything the configuration needs. Starts nothing that stays.
-///
-/// # Errors
-/// When not even the question can be asked: no `/proc`, an exporter that cannot be opened.
-pub async fn look(config: &Config) -> Result<Vec<CheckItem>, StartError> {
+pub async fn look(config: &Config) -> Vec<CheckItem> {
     let tasks = Tasks::new();
-    let host = Host::open(&config.sources.procfs_root, &config.sources.cgroupfs_root)?;
-    let facts = host.probe();
-    let plan = ladder::plan(&facts, &config.sources);
-    let mut items = ladder::checks(&facts, &plan, &config.sources);
+    let mut items = match Host::open(&config.sources.procfs_root, &config.sources.cgroupfs_root) {
+        Ok(host) => {
+            let facts = host.probe();
+            let plan = ladder::plan(&facts, &config.sources);
+            ladder::checks(&facts, &plan, &config.sources)
+        }
+        Err(why) => vec![no_host(&why)],
+    };
     items.push(containerd(config.containers.containerd.as_ref()).await);
-    let exporters = Exporters::open(&config.exporters, &tasks)?;
-    for name in config.exporters.keys() {
-        items.push(downstream(&exporters, name).await);
+    match Exporters::open(&config.exporters, &tasks) {
+        Ok(exporters) => {
+            for name in config.exporters.keys() {
+                items.push(downstream(&exporters, name).await);
+            }
+        }
+        Err(why) => items.push(no_exporter(&why)),
     }
-    Ok(items)
+    items
+}
+
+/// Without `/proc` there is nothing else to look at.
+fn no_host(why: &HostError) -> CheckItem {
+    CheckItem {
+        lost: Some("everything: no process of this host can be read".to_owned()),
+        cure: Some("set sources.procfs.root to where the host's /proc is mounted".to_owned()),
+        ..item("procfs", CheckStatus::Fail, why.to_string())
+    }
+}
+
+/// `run` does not start with it.
+fn no_exporter(why: &OpenError) -> CheckItem {
+    CheckItem {
+        lost: Some("everything: the agent does not start".to_owned()),
+        cure: Some("correct this exporter in the configuration, or make what it names usable".to_owned()),
+        ..item("downstream", CheckStatus::Fail, why.to_string())
+    }
 }
 
 async fn downstream(exporters: &Exporters, name: &str) -> CheckItem {

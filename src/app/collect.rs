@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::export::Exporters;
 use crate::metrics::{self, About, DEFAULT_RESOURCE_CAP, Memory};
 use crate::model::{Ending, Signal};
@@ -33,7 +35,15 @@ impl Collector {
                 changed = collections.changed() => if changed.is_err() { break },
                 () = stop.wait() => break,
             }
-            self.send(&mut memory, self.interval).await;
+            // What is being sent when the end comes may take half of the time that is left for the last words.
+            let hurry = async {
+                stop.wait().await;
+                sleep(last_words / 2).await;
+            };
+            tokio::select! {
+                () = self.send(&mut memory, self.interval) => (),
+                () = hurry => break,
+            }
         }
         let _made = sampler.collect(instant_now() + last_words).await;
         self.send(&mut memory, last_words).await;

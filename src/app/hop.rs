@@ -101,10 +101,10 @@ impl Hop {
     async fn targets(&self, scan: &Scan, hold_until: Instant) -> Vec<Option<Match>> {
         let targets = scan.identify(&self.view);
         let now = mono_now();
-        let mut unknown = scan.groups().zip(&targets).filter(|(_, target)| target.is_none()).map(|(group, _)| group.claims);
-        // Every one of them is noted, hence no short cut: one look finds all or none.
-        let look = unknown.by_ref().fold(false, |look, claims| self.strangers.worth_a_look(claims, now) || look);
-        if look && self.sampler.rescan(hold_until).await {
+        let unknown = scan.groups().zip(&targets).filter(|(_, target)| target.is_none()).map(|(group, _)| group.claims);
+        // Every one of them is noted: one look finds all or none.
+        let new = unknown.filter(|claims| self.strangers.worth_a_look(claims, now)).count();
+        if new > 0 && self.sampler.rescan(hold_until).await {
             return scan.identify(&self.view);
         }
         targets

@@ -22,7 +22,7 @@ pub struct Strangers {
 impl Strangers {
     /// Whether it is worth looking for whoever makes these claims; notes that somebody does.
     pub fn worth_a_look(&self, claims: &Claims, now: Mono) -> bool {
-        if claims.attributes.is_empty() {
+        if claims.attributes.is_empty() && claims.peer.pid.is_none() {
             return false;
         }
         let hash = self.hash(claims);
@@ -39,6 +39,7 @@ impl Strangers {
 
     fn hash(&self, claims: &Claims) -> u64 {
         let mut hasher = self.hasher.build_hasher();
+        claims.peer.pid.hash(&mut hasher);
         for (name, value) in &claims.attributes {
             name.hash(&mut hasher);
             match value {
@@ -53,6 +54,7 @@ impl Strangers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Peer;
 
     fn claims(id: &str) -> Claims {
         Claims { attributes: vec![("container.id".to_owned(), ClaimValue::Text(id.to_owned()))], ..Claims::default() }
@@ -70,6 +72,15 @@ mod tests {
     #[test]
     fn who_claims_nothing_is_not_looked_for() {
         assert!(!Strangers::default().worth_a_look(&Claims::default(), Mono(0)));
+    }
+
+    #[test]
+    fn a_process_the_kernel_names_is_looked_for() {
+        let strangers = Strangers::default();
+        let of = |pid| Claims { peer: Peer { pid: Some(pid), ..Peer::default() }, ..Claims::default() };
+        assert!(strangers.worth_a_look(&of(7), Mono(0)));
+        assert!(!strangers.worth_a_look(&of(7), Mono(1)));
+        assert!(strangers.worth_a_look(&of(8), Mono(1)));
     }
 
     #[test]

@@ -34,6 +34,9 @@ fn start(config: Config) -> anyhow::Result<()> {
         for (protocol, address) in agent.addresses() {
             tracing::info!(?protocol, %address, "listening");
         }
+        for address in agent.page_addresses() {
+            tracing::info!(protocol = %"health_check", %address, "listening");
+        }
         interrupted.await;
         tracing::info!("stopping: requests in flight are answered first");
         agent.stop().await;

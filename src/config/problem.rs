@@ -36,7 +36,7 @@ impl Place {
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// 1-based; `None` where no line of a file holds it (`--set`, a file that cannot be read).
+    /// 1-based; `None` where no line of a file holds it (`--set`).
     pub line: Option<usize>,
     /// 1-based, in characters.
     pub column: Option<usize>,
@@ -49,9 +49,9 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem that has no place in the file.
+    /// A problem of the file as a whole, told of its first character.
     pub fn of_the_whole(message: impl Into<String>) -> Self {
-        Self { line: None, column: None, path: String::new(), message: message.into(), suggestion: None }
+        Self { line: Some(1), column: Some(1), path: String::new(), message: message.into(), suggestion: None }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tree + [`table`](super::table) -> checked values with defaults. Goes on after every error, so that all are told.
+//! Tree + [`super::table`] -> checked values with defaults. Goes on after every error, so that all are told.
 
 use std::collections::HashSet;
 

@@ -140,7 +140,7 @@ fn a_pid_alone_is_a_pid_of_the_host() {
         let found = node.find(&[("process.pid", ClaimValue::Int(pid))]);
         let runtime = found.as_ref().map(|found| found.container.as_ref().and_then(|container| container.runtime));
         assert_eq!(runtime, expected_runtime, "{pid}");
-        assert_eq!(found.is_none_or(|found| found.scope == Scope::Process), true, "{pid}");
+        assert!(found.is_none_or(|found| found.scope == Scope::Process), "{pid}");
     }
     assert_eq!(node.find(&[("process.pid", ClaimValue::Int(11))]).unwrap().container.unwrap().key, web);
 }

@@ -119,10 +119,13 @@ fn the_dead_stay_known_for_the_retention_time() {
     assert!(node.index.by_path.is_empty() && node.index.sandbox_ips.is_empty());
 }
 
+/// What ends a life.
+type Restart = fn(&mut Node, &str);
+
 #[test]
 fn the_same_id_started_again_is_a_new_life() {
     let (id, path) = (hex("ab"), format!("/docker/{}", hex("ab")));
-    let restarts: [(&str, fn(&mut Node, &str)); 4] = [
+    let restarts: [(&str, Restart); 4] = [
         ("its first process went", |node, _| node.exit(10)),
         ("the runtime says stopped", |node, id| {
             node.exit(10);

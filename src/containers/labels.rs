@@ -1,4 +1,4 @@
-//! From containerd's labels and extensions to a [`RuntimeContainer`]. Pure.
+//! From containerd's labels and extensions to a [`RuntimeContainer`](super::RuntimeContainer). Pure.
 //!
 //! Only the labels named here are read, each cut at 1 KiB: they are written by whoever may create a pod or build an image.
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::index::{Index, MAX_CONTAINERS, MAX_TOMBSTONES, RecordKey};
 use super::record::Init;
 use super::tags::tags_of;
-use crate::model::{Container, ContainerKey, Mono, ProcessKey};
+use crate::model::{Container, ContainerKey, Mono, ProcessKey, Wall};
 
 /// One run of a container.
 #[derive(Debug)]
@@ -62,6 +62,12 @@ impl Index {
         self.lives.insert(key, life);
         self.describe(key);
         Some(key)
+    }
+
+    /// Notes when a container began, where nobody told that before.
+    pub fn began(&mut self, key: ContainerKey, started: Wall) {
+        let Some(life) = self.lives.get_mut(&key).filter(|life| life.container.started.is_none()) else { return };
+        Arc::make_mut(&mut life.container).started = Some(started);
     }
 
     /// Ends a life; it stays known until it is swept.

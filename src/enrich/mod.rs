@@ -2,9 +2,9 @@
 //!
 //! Three steps, so that the wiring can wait between them without holding anything:
 //!
-//! 1. [`scan`] checks the request and notes where its spans lie, when they ran, and what their resources claim;
+//! 1. [`scan()`] checks the request and notes where its spans lie, when they ran, and what their resources claim;
 //! 2. [`Scan::identify`] asks the [`NodeView`] whose they are (the wiring then sees to readings that cover their ends);
-//! 3. [`apply`] writes what is known onto every span whose container is known, and copies everything else.
+//! 3. [`apply()`] writes what is known onto every span whose container is known, and copies everything else.
 //!
 //! Deliberately not here: transports, waiting, association rules (the view's `identify`), the verdict's rules (handed in
 //! with the [`Settings`]). Enrichment never fails: what cannot be enriched is passed on as it came, and counted.

@@ -108,3 +108,70 @@ impl Channel {
         Ok(names.links.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+
+    use tokio::net::TcpListener;
+
+    use super::super::dial::Remote;
+    use super::*;
+    use crate::runtime::{Task, Tasks};
+
+    /// Takes connections and says nothing, which is enough for an HTTP/2 client to begin.
+    async fn listening(tasks: &Tasks) -> (SocketAddr, Task<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let taking = async move {
+            let mut taken = Vec::new();
+            while let Ok(connection) = listener.accept().await {
+                taken.push(connection);
+            }
+        };
+        (address, tasks.spawn("listening", taking))
+    }
+
+    /// Where so many requests would go.
+    async fn spread(channel: &Channel, requests: usize) -> BTreeMap<SocketAddr, usize> {
+        let mut counts = BTreeMap::new();
+        for _ in 0..requests {
+            match channel.sender().await.unwrap().waiting.remote() {
+                Remote::Tcp(address) => *counts.entry(*address).or_default() += 1,
+                other => panic!("{other}"),
+            }
+        }
+        counts
+    }
+
+    #[tokio::test]
+    async fn addresses_take_turns_and_a_dead_one_is_passed_over() {
+        let tasks = Tasks::new();
+        let (first, _one) = listening(&tasks).await;
+        let (second, two) = listening(&tasks).await;
+        let channel = Channel::new(Dialer::fixed(&[first, second]), tasks.named("connection"));
+        assert_eq!(spread(&channel, 10).await, BTreeMap::from([(first, 5), (second, 5)]));
+        two.abort();
+        let _ = two.await;
+        // Until the end of the connection is seen, requests still go there and fail there.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while spread(&channel, 10).await != BTreeMap::from([(first, 10)]) {
+            assert!(Instant::now() < deadline, "the dead address is still used");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_with_the_address() {
+        let tasks = Tasks::new();
+        let (address, gone) = listening(&tasks).await;
+        gone.abort();
+        let _ = gone.await;
+        let channel = Channel::new(Dialer::fixed(&[address]), tasks.named("connection"));
+        for _ in 0..3 {
+            let why = channel.sender().await.err().unwrap();
+            assert!(why.contains(&address.to_string()) && why.contains("refused"), "{why}");
+        }
+    }
+}

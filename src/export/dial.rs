@@ -57,7 +57,7 @@ impl Dialer {
     pub fn open(endpoint: &Endpoint, tls: Option<&ClientTls>, protocol: &'static str) -> Result<Self, String> {
         let host = match &endpoint.target {
             Target::Tcp { host, .. } => host.as_str(),
-            Target::Unix(_) => "localhost",
+            _ => "localhost",
         };
         let connector = match (endpoint.secure, tls) {
             (Some(false), _) | (None, None) => None,
@@ -65,6 +65,12 @@ impl Dialer {
             (Some(true), None) => Some(Connector::open(&ClientTls::default(), host, protocol)?),
         };
         Ok(Self { target: endpoint.target.clone(), tls: connector })
+    }
+
+    /// To addresses that need no resolving.
+    #[cfg(test)]
+    pub fn fixed(addresses: &[SocketAddr]) -> Self {
+        Self { target: Target::Fixed(addresses.to_vec()), tls: None }
     }
 
     /// Whether connections are encrypted.
@@ -80,6 +86,8 @@ impl Dialer {
     pub async fn resolve(&self) -> Result<Vec<Remote>, String> {
         let (host, port) = match &self.target {
             Target::Unix(path) => return Ok(vec![Remote::Unix(path.clone())]),
+            #[cfg(test)]
+            Target::Fixed(addresses) => return Ok(addresses.iter().copied().map(Remote::Tcp).collect()),
             Target::Tcp { host, port } => (host.as_str(), *port),
         };
         let found = timeout(CONNECT, tokio::net::lookup_host((host, port))).await;

@@ -27,6 +27,9 @@ pub enum Target {
     },
     /// A unix socket.
     Unix(PathBuf),
+    /// Addresses that need no resolving.
+    #[cfg(test)]
+    Fixed(Vec<std::net::SocketAddr>),
 }
 
 /// Ports where none is written.
@@ -124,6 +127,7 @@ mod tests {
                         format!("{host} {port} {secure} {} {}", endpoint.authority, endpoint.path).trim().to_owned()
                     }
                     Target::Unix(path) => format!("unix {}", path.display()),
+                    Target::Fixed(addresses) => format!("{addresses:?}"),
                 }
             }
         }

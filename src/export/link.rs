@@ -155,6 +155,12 @@ impl Link {
 }
 
 impl Waiting {
+    /// Where the request went.
+    #[cfg(test)]
+    pub fn remote(&self) -> &Remote {
+        &self.link.remote
+    }
+
     /// Downstream answered.
     pub fn answered(mut self) {
         self.link.answered.fetch_max(self.link.now(), Ordering::SeqCst);

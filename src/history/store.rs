@@ -111,6 +111,12 @@ impl Store {
         self.series.get(&subject).and_then(Series::newest)
     }
 
+    /// When a window of a subject was last asked for; `None` is never.
+    #[must_use]
+    pub fn asked(&self, subject: Subject) -> Option<Mono> {
+        self.series.get(&subject).map(|series| Mono(series.asked())).filter(|asked| asked.0 > 0)
+    }
+
     /// Subjects of which a window was asked for since `cutoff`.
     #[must_use]
     pub fn asked_since(&self, cutoff: Mono) -> Vec<Subject> {

@@ -34,7 +34,7 @@ const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// Bytes of an HTTP/1.1 head, and of hyper's read buffer.
 const MAX_HTTP1_BUFFER: usize = 32 * 1024;
 /// Header fields of an HTTP/1.1 request.
-const MAX_HTTP1_HEADERS: usize = 64;
+const MAX_HTTP1_HEADERS: usize = 100;
 /// HTTP/2 bytes a peer may send ahead on one stream …
 const STREAM_WINDOW: u32 = 1 << 20;
 /// … and on all streams of a connection.

@@ -208,3 +208,81 @@ fn bare(status: StatusCode) -> Response<Reply> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use http_body::Frame;
+    use proptest::prelude::*;
+
+    use super::super::budget::{Budget, Share};
+    use super::*;
+
+    struct InPieces(VecDeque<Bytes>);
+
+    impl Body for InPieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        }
+    }
+
+    /// Reads a body in pieces of these lengths, the last repeated; returns the message and what its ticket held.
+    fn read(body: &[u8], lengths: &[usize], limit: usize) -> Result<((bool, Bytes), usize), Problem> {
+        let mut pieces = VecDeque::new();
+        let (mut rest, mut lengths) = (body, lengths.iter().copied());
+        let mut length = 1;
+        while !rest.is_empty() {
+            length = lengths.next().unwrap_or(length.max(1));
+            let (piece, behind) = rest.split_at(length.min(rest.len()));
+            pieces.push_back(Bytes::copy_from_slice(piece));
+            rest = behind;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut ticket = Share::new(&Budget::new(1 << 20)).ticket();
+            let deadline = instant_now() + Duration::from_secs(60);
+            let message = read_message(Pieces::new(InPieces(pieces), deadline), limit, &mut ticket).await?;
+            Ok((message, ticket.bytes()))
+        })
+    }
+
+    proptest! {
+        /// Whatever the pieces: one whole message of at most the limit passes, anything else is refused for its reason.
+        #[test]
+        fn the_pieces_make_no_difference(
+            length in 0..40_usize,
+            lie in prop_oneof![4 => Just(0_i64), 1 => -3..4_i64],
+            missing in prop_oneof![4 => Just(0_usize), 1 => 0..46_usize],
+            limit in 30..45_usize,
+            compressed: bool,
+            lengths in prop::collection::vec(0..9_usize, 0..12),
+        ) {
+            let message: Vec<u8> = (0..length).map(|i| u8::try_from(i).unwrap()).collect();
+            let announced = u32::try_from((i64::try_from(length).unwrap() + lie).max(0)).unwrap();
+            let mut body = vec![u8::from(compressed)];
+            body.extend_from_slice(&announced.to_be_bytes());
+            body.extend_from_slice(&message);
+            body.truncate(body.len().saturating_sub(missing));
+            let there = body.len().saturating_sub(PREFIX);
+            let announced = usize::try_from(announced).unwrap();
+            let told = read(&body, &lengths, limit);
+            match told {
+                _ if body.is_empty() => prop_assert_eq!(told, Err(Problem::MessageCount)),
+                Err(Problem::Broken(_)) => prop_assert!(body.len() < PREFIX || (announced <= limit && there < announced)),
+                Err(Problem::TooLarge { .. }) => prop_assert!(announced > limit),
+                Err(other) => prop_assert!(other == Problem::MessageCount && announced <= limit && there > announced),
+                Ok((read, held)) => {
+                    prop_assert!(announced <= limit && there == announced);
+                    prop_assert_eq!((read, held), ((compressed, Bytes::copy_from_slice(&body[PREFIX..])), there));
+                }
+            }
+        }
+    }
+}

@@ -124,6 +124,9 @@ impl Output<'_> {
         let end = self.limit.saturating_add(1);
         let wanted = if self.bytes.is_empty() { self.announced.saturating_add(1) } else { self.bytes.len() };
         let room = wanted.max(FIRST_PIECE).min(end.saturating_sub(self.bytes.len()));
+        if room == 0 {
+            return Err(Problem::TooLarge { limit: self.limit });
+        }
         self.ticket.grow(room)?;
         self.bytes.reserve_exact(room);
         Ok(room)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -89,12 +89,26 @@ impl Listener {
     }
 
     async fn tcp(endpoint: &str) -> Result<Vec<Self>, String> {
-        // `:4317` is every address of the host, as everywhere in the Collector's world.
-        let named = if endpoint.starts_with(':') { format!("[::]{endpoint}") } else { endpoint.to_owned() };
-        let mut addresses: Vec<_> =
-            tokio::net::lookup_host(&named).await.map_err(|why| format!("the name has no address: {why}"))?.collect();
+        if let Some(port) = endpoint.strip_prefix(':') {
+            // Every address of the host, as everywhere in the Collector's world; `[::]` takes IPv4 too, where there is IPv6.
+            let port: u16 = port.parse().map_err(|_| format!("`{port}` is no port"))?;
+            let everywhere = Self::on(vec![(Ipv6Addr::UNSPECIFIED, port).into()]);
+            return everywhere.or_else(|_| Self::on(vec![(Ipv4Addr::UNSPECIFIED, port).into()]));
+        }
+        let found = tokio::net::lookup_host(endpoint).await;
+        let mut addresses: Vec<SocketAddr> = found.map_err(|why| format!("`{endpoint}` cannot be resolved: {why}"))?.collect();
+        if let Some((true, port)) =
+            endpoint.rsplit_once(':').map(|(host, _)| host == "localhost").zip(addresses.first().map(SocketAddr::port))
+        {
+            // Both, whatever /etc/hosts says (RFC 6761 §6.3): some senders try ::1 first.
+            addresses.extend::<[SocketAddr; 2]>([(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]);
+        }
         addresses.sort();
         addresses.dedup();
+        Self::on(addresses)
+    }
+
+    fn on(addresses: Vec<SocketAddr>) -> Result<Vec<Self>, String> {
         let mut listeners: Vec<Self> = Vec::new();
         let mut problem = None;
         let mut port = None;
@@ -227,8 +241,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_port_alone_is_every_address() {
+        let listeners = Listener::open(":0").await.unwrap();
+        let Some(Address::Tcp(address)) = listeners[0].address() else { panic!("a TCP address") };
+        assert!(address.ip().is_unspecified());
+        assert!(TcpStream::connect(("127.0.0.1", address.port())).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn what_is_no_address_says_so() {
-        for endpoint in ["no-such-name.invalid:4317", "203.0.113.7:0", "unix:///no/such/folder/socket"] {
+        for endpoint in ["no-such-name.invalid:4317", "203.0.113.7:0", "unix:///no/such/folder/socket", ":x", "host"] {
             assert!(Listener::open(endpoint).await.is_err(), "{endpoint}");
         }
     }

@@ -96,7 +96,7 @@ pub async fn serve(
 impl Running {
     /// Takes no new work, lets requests in flight finish for `grace`, refuses the rest as retryable, and returns once
     /// every connection has ended.
-    pub async fn shutdown(self, grace: Duration) {
+    pub async fn shutdown(&self, grace: Duration) {
         self.house.stop.request();
         if timeout(grace, self.places.acquire_many(self.max_connections)).await.is_ok() {
             return;

@@ -41,7 +41,7 @@ pub struct Name {
 macro_rules! table {
     ($(#[$table_doc:meta])* $table:ident; $($name:ident = $key:literal, $kind:ident, $unit:literal, $meaning:literal, $source:literal;)*) => {
         $(
-            #[doc = concat!("`", $key, "`: ", $meaning)]
+            #[doc = concat!("`", $key, "`: `", $meaning, "`")]
             pub const $name: Name = Name { key: $key, kind: Kind::$kind, unit: $unit, meaning: $meaning, source: $source };
         )*
         $(#[$table_doc])*

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Node;
+use super::sampler::{SWEEP_EVERY, nanoseconds};
 use crate::model::{Mono, Subject};
 use crate::runtime::clock::mono_now;
 
@@ -101,24 +102,22 @@ impl SamplerHandle {
     /// Waits until every subject has a reading not older than `until` (or than now, where `until` lies in the future).
     /// Answers at once where it has already; otherwise the sampler reads these subjects now, once for all who ask.
     /// False where that did not happen by `deadline`; whether a window is covered is for its `coverage` to say.
+    ///
+    /// A subject nobody asked for of late is told to the sampler in any case: it is read often from now on, not from the
+    /// next sweep on, so that a container which ends soon after its first span leaves readings.
     pub fn cover(&self, subjects: &[Subject], until: Mono, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
-        let until = until.min(mono_now());
-        let waiting = {
+        let now = mono_now();
+        let until = until.min(now);
+        let (told, stale) = {
             let history = self.node.history();
-            let fresh = |subject: &Subject| history.newest(*subject).is_some_and(|newest| newest >= until);
-            subjects.iter().copied().filter(|subject| !fresh(subject)).collect::<Vec<_>>()
+            let stale = |subject: &Subject| history.newest(*subject).is_none_or(|newest| newest < until);
+            let idle = |subject: &Subject| history.asked(*subject).is_none_or(|asked| now.since(asked) > nanoseconds(SWEEP_EVERY));
+            let told: Vec<Subject> = subjects.iter().copied().filter(|subject| stale(subject) || idle(subject)).collect();
+            (told, subjects.iter().any(stale))
         };
-        let answer = if waiting.is_empty() {
-            None
-        } else {
-            Some(self.ask(|inbox, done| inbox.covers.push_back(Cover { subjects: waiting, until, done })))
-        };
-        async move {
-            match answer {
-                None => true,
-                Some(answer) => answered(answer, deadline).await,
-            }
-        }
+        let answer =
+            if told.is_empty() { None } else { self.ask(|inbox, done| inbox.covers.push_back(Cover { subjects: told, until, done })) };
+        async move { !stale || answered(answer, deadline).await }
     }
 
     /// Looks for new processes and containers now: somebody named one that is not known. Many requests make one look, and

@@ -268,7 +268,7 @@ fn totals_never_go_back_while_processes_come_and_go() {
         sampler.find_new_members(key);
         sampler.place();
         sampler.read_container(key, true);
-        let cell = sampler.roster.cells.get(&key).unwrap();
+        let cell = &sampler.roster.cells[&key];
         met.extend(cell.members.iter().copied());
         let now = cell.account.totals(sampler.supplied);
         assert!(cpu(&now) >= before.delay_ns.get(DelayKind::Cpu).unwrap_or(0) && now.run_ns >= before.run_ns);
@@ -331,7 +331,7 @@ fn a_pid_used_again_confuses_nothing() {
     until("it has run", || next.schedstat().1 > before + 100_000_000);
     // The sampler still takes the pid for the first one's.
     sampler.read_container(one_key, true);
-    let cell = |sampler: &Sampler, key| sampler.roster.cells.get(&key).unwrap().account.totals(sampler.supplied).run_ns.unwrap();
+    let cell = |sampler: &Sampler, key| sampler.roster.cells[&key].account.totals(sampler.supplied).run_ns.unwrap();
     assert_eq!(cell(&sampler, one_key), before);
     collect(&mut sampler);
     before = cell(&sampler, one_key);

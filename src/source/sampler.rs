@@ -25,6 +25,10 @@ use crate::runtime::thread;
 /// Time between two looks for new processes, at most.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// The first collection waits so long for the container runtime's first answer: without names its containers would be told
+/// as others than those of the next collection.
+const FIRST_COLLECTION: Duration = Duration::from_millis(500);
+
 /// Least time between looks for new processes that were asked for.
 pub const RESCAN_SPACING: Duration = Duration::from_millis(50);
 
@@ -140,7 +144,7 @@ impl Sampler {
             finished: Vec::new(),
             waiting: VecDeque::new(),
             rescans: Vec::new(),
-            due: Due { sweep: now, tick: now, collect: now },
+            due: Due { sweep: now, tick: now, collect: now.plus(nanoseconds(FIRST_COLLECTION.min(settings.collection_interval))) },
             pids: Vec::new(),
             members: Vec::new(),
             looks: Vec::new(),

@@ -200,6 +200,10 @@ impl Sampler {
                 stat: CgroupStat::default(),
             };
             self.roster.cells.insert(container.key, cell);
+            if container.started.is_none() && born < now {
+                // No runtime tells when it began: its oldest process does.
+                self.node.index_mut().began(container.key, Wall(wall.0.saturating_sub(mono.since(born))));
+            }
         }
     }
 

@@ -211,3 +211,26 @@ async fn a_sender_that_goes_away_ends_the_handlers_work() {
         until("its bytes are given back", || hop.running.bytes_in_flight() == 0).await;
     }
 }
+
+#[tokio::test]
+async fn any_number_of_refusals_leaves_the_connection_usable() {
+    let hop = Hop::start(Recorder::accepting()).await;
+    let mut client = http2(hop.grpc()).await;
+    for _ in 0..300 {
+        assert_eq!(call(&mut client, TRACES, &[], framed(false, &bytes(GRPC_LIMIT + 1))).await.code(), "8");
+    }
+    assert_eq!(call(&mut client, TRACES, &[], framed(false, b"x")).await.code(), "0");
+    assert_eq!(hop.counters.connections_accepted.get(), 1);
+}
+
+#[tokio::test]
+async fn a_real_client_with_too_large_a_message_learns_so() {
+    let hop = Hop::start(Recorder::accepting()).await;
+    let client = peers::client(hop.grpc()).await;
+    for _ in 0..3 {
+        let status = client.clone().export(peers::spans(300_000)).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
+    }
+    client.clone().export(peers::spans(1)).await.unwrap();
+    assert_eq!(hop.counters.connections_accepted.get(), 1);
+}

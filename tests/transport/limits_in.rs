@@ -162,10 +162,9 @@ async fn a_sender_still_writing_gets_to_read_the_refusal() {
         stream.write_all(head.as_bytes()).await.unwrap();
         let chunk = format!("{:x}\r\n{}\r\n", 50_000, "x".repeat(50_000));
         for _ in 0..100 {
-            if stream.write_all(chunk.as_bytes()).await.is_err() {
-                break;
-            }
+            stream.write_all(chunk.as_bytes()).await.expect("what it writes is still taken");
         }
+        stream.shutdown().await.unwrap();
         let (said, _) = until_closed(&mut stream).await;
         assert!(said.starts_with("HTTP/1.1 413"), "{framing}: {said}");
         assert!(said.to_lowercase().contains("connection: close"), "{said}");

@@ -272,7 +272,9 @@ async fn a_closing_downstream_loses_no_request_and_gets_none_twice() {
     // GOAWAY after every few requests, as servers with a maximum age of connections do.
     let downstream = Downstream::start(|_| Act::Accept(Bytes::new())).await;
     downstream.goodbye_every(5);
-    let exporters = grpc(&downstream);
+    let base = downstream.grpc_exporter();
+    let once = OtlpExporter { retry: Retry { enabled: false, ..base.retry }, ..base };
+    let exporters = open(vec![("out", Exporter::OtlpGrpc(once))]);
     let mut sending = tokio::task::JoinSet::new();
     for number in 0..200 {
         let exporters = exporters.clone();

@@ -20,7 +20,8 @@ async fn requests_in_flight_are_answered_and_nothing_new_is_taken() {
     let idle = http1(http).await;
     until("both are in flight", || recorder.count() == 2).await;
     let tasks = hop.tasks.clone();
-    let stopping = tokio::spawn(hop.running.shutdown(Duration::from_secs(10)));
+    let running = hop.running;
+    let stopping = tokio::spawn(async move { running.shutdown(Duration::from_secs(10)).await });
     until("idle connections are closed", || idle.is_closed()).await;
     for address in [grpc, http] {
         let start = Instant::now();

@@ -198,3 +198,25 @@ async fn files_that_cannot_be_used_are_named() {
         assert!(why.contains("missing.pem") && why.contains("`out`"), "{why}");
     }
 }
+
+#[tokio::test]
+async fn both_versions_of_http_are_spoken_over_tls_on_one_port() {
+    let authority = Authority::new();
+    let (hop, recorder) = server(authority.server(&["127.0.0.1"])).await;
+    let mut config = rustls::ClientConfig::builder_with_provider(std::sync::Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(stallspan::runtime::pem::authorities(&authority.ca()).unwrap())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let stream = tokio::net::TcpStream::connect(hop.http()).await.unwrap();
+    let name = "127.0.0.1".try_into().unwrap();
+    let stream = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut send, connection) = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("https://test/v1/traces").header("content-type", "application/x-protobuf");
+    let response = send.send_request(request.body(http_body_util::Full::new(Bytes::from_static(b"x"))).unwrap()).await.unwrap();
+    assert_eq!((response.status().as_u16(), recorder.count()), (200, 1));
+}

@@ -58,7 +58,7 @@ impl NodeView for Node {
     }
 
     fn mesh(&self, _: &Match, start: Wall, _: Wall) -> MeshDelay {
-        MeshDelay { app_cpu_ns: (start.0 % 7 == 0).then_some(start.0 % 1000), proxy_cpu_ns: None }
+        MeshDelay { app_cpu_ns: start.0.is_multiple_of(7).then_some(start.0 % 1000), proxy_cpu_ns: None }
     }
 
     fn stamps(&self, _: &Match) -> Vec<(&'static str, String)> {
@@ -82,7 +82,7 @@ fn made_up_window(start: Wall, end: Wall) -> Window {
         throttled_ns: some(8, mix >> 42),
         stalled_ns: some(9, mix >> 44),
         longest_wait_ns: some(10, mix >> 43),
-        culprit: (start.0 % 2 == 0).then(|| Culprit { name: format!("ns/pod-{}/app", mix % 3), share: (mix % 200) as f64 / 100.0 }),
+        culprit: start.0.is_multiple_of(2).then(|| Culprit { name: format!("ns/pod-{}/app", mix % 3), share: (mix % 200) as f64 / 100.0 }),
         stalls: (0..mix % 6).map(|index| made_up_stall(index, start, mix)).collect(),
         coverage: [0.0, 0.4, 1.0, 1.5, 1.0, 1.0, f64::NAN, 0.9][(mix >> 20 & 7) as usize],
         resolution_ns: mix >> 50,
@@ -96,6 +96,6 @@ fn made_up_stall(index: u64, start: Wall, mix: u64) -> Stall {
         begin: Mono(start.0.wrapping_add(mix >> (50 + index))),
         duration_ns: 4_000_000 - index * 700_000,
         kind: DelayKind::ALL[(mix >> (30 + index) & 7) as usize],
-        culprit: (index % 2 == 0).then(|| "host:gzip".to_owned()),
+        culprit: index.is_multiple_of(2).then(|| "host:gzip".to_owned()),
     }
 }

@@ -30,13 +30,12 @@ fn raw_equal(came: &Raw<'_>, left: &Raw<'_>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What compares the two sides of one field.
+type Inner<'f, 'a> = &'f mut dyn FnMut(&Raw<'a>, &Raw<'a>) -> Result<Option<u64>, TestCaseError>;
+
 /// Checks one level: fields that `inner` does not take for its own must be equal byte for byte; a message that it does
 /// must have its tag as it came and a minimal length.
-fn level<'a>(
-    came: &[Raw<'a>],
-    left: &[Raw<'a>],
-    inner: &mut dyn FnMut(&Raw<'a>, &Raw<'a>) -> Result<Option<u64>, TestCaseError>,
-) -> Checked {
+fn level<'a>(came: &[Raw<'a>], left: &[Raw<'a>], inner: Inner<'_, 'a>) -> Checked {
     prop_assert_eq!(came.len(), left.len());
     let mut spans = 0;
     for (came, left) in came.iter().zip(left) {
@@ -169,7 +168,7 @@ fn expected_attributes(start: u64, end: u64) -> Vec<(&'static str, Value)> {
         list.push(("stallspan.culprit.name", text(&culprit.name)));
         list.push(("stallspan.culprit.share", Value::DoubleValue(culprit.share.min(1.0))));
     }
-    if start % 7 == 0 {
+    if start.is_multiple_of(7) {
         list.push(("stallspan.app.delay.cpu", s(start % 1000)));
     }
     list

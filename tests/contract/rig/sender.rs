@@ -1,0 +1,101 @@
+//! Senders: OTLP over gRPC and over HTTP with any headers and any bytes.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use crate::downstream::framed;
+
+pub const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+pub const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+pub const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub trailers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Reply {
+    async fn read(response: Response<Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        let collected = body.collect().await.unwrap();
+        let trailers = collected.trailers().cloned().unwrap_or_default();
+        Self { status: head.status.as_u16(), headers: head.headers, trailers, body: collected.to_bytes() }
+    }
+
+    /// `grpc-status`, wherever it stands.
+    pub fn code(&self) -> u16 {
+        self.grpc("grpc-status").parse().unwrap_or_else(|_| panic!("no gRPC status: {self:?}"))
+    }
+
+    /// A header or trailer; empty where there is none.
+    pub fn grpc(&self, name: &str) -> &str {
+        self.trailers.get(name).or(self.headers.get(name)).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The response message behind the gRPC frame's head.
+    pub fn message(&self) -> Bytes {
+        self.body.slice(5..)
+    }
+}
+
+/// A connection that speaks gRPC.
+pub struct Grpc(hyper::client::conn::http2::SendRequest<Full<Bytes>>);
+
+impl Grpc {
+    pub async fn connect(address: SocketAddr) -> Self {
+        let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+        let (send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        Self(send)
+    }
+
+    pub async fn call(&mut self, path: &str, headers: &[(&str, &str)], message: &[u8]) -> Reply {
+        self.call_raw(path, headers, framed(message)).await
+    }
+
+    /// The same with a frame of one's own.
+    pub async fn call_raw(&mut self, path: &str, headers: &[(&str, &str)], body: Bytes) -> Reply {
+        let mut request = Request::post(format!("http://test{path}")).body(Full::new(body)).unwrap();
+        add(request.headers_mut(), &[("content-type", "application/grpc"), ("te", "trailers")]);
+        add(request.headers_mut(), headers);
+        Reply::read(self.0.send_request(request).await.unwrap()).await
+    }
+
+    /// One call over a connection of its own.
+    pub async fn once(address: SocketAddr, path: &str, message: &[u8]) -> Reply {
+        Self::connect(address).await.call(path, &[], message).await
+    }
+}
+
+pub const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
+
+/// One HTTP/1.1 request over a connection of its own.
+pub async fn http(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+    let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (mut send, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(path).header("host", "test").body(Full::new(body.into())).unwrap();
+    add(request.headers_mut(), headers);
+    Reply::read(send.send_request(request).await.unwrap()).await
+}
+
+/// A POST of protobuf.
+pub async fn post(address: SocketAddr, path: &str, body: impl Into<Bytes>) -> Reply {
+    http(address, "POST", path, &[PROTOBUF], body).await
+}
+
+fn add(to: &mut HeaderMap, headers: &[(&str, &str)]) {
+    for (name, value) in headers {
+        to.insert(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+    }
+}

@@ -1,0 +1,98 @@
+//! SIGTERM under load (contract §3).
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::agent::{Agent, to_grpc, to_grpc_quietly};
+use crate::claims::{bytes, recent};
+use crate::downstream::{Answer, Downstream, until};
+use crate::sender::{Grpc, TRACES, post};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_flight_is_answered_and_nothing_new_taken() {
+    let downstream = Downstream::start(|_, got| match got.path.contains("TraceService") {
+        true => Answer::Later(Duration::from_millis(1_500)),
+        false => Answer::Accept(bytes::Bytes::new()),
+    })
+    .await;
+    let mut agent = Agent::start(&to_grpc(downstream.address));
+    let (grpc, http) = (agent.grpc(), agent.http());
+    let first = tokio::spawn(async move { Grpc::once(grpc, TRACES, &bytes(vec![], vec![recent()])).await.code() });
+    let second = tokio::spawn(async move { post(http, "/v1/traces", bytes(vec![], vec![recent()])).await.status });
+    until("both downstream", Duration::from_secs(5), || (downstream.of("traces").len() == 2).then_some(())).await;
+    let mut idle = Grpc::connect(grpc).await;
+    assert_eq!(idle.call(crate::sender::LOGS, &[], &[]).await.code(), 0);
+    let metrics = downstream.of("metrics").len();
+    agent.signal(Signal::TERM);
+    let refused = until("no more connections", Duration::from_secs(2), || std::net::TcpStream::connect(http).err()).await;
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (0, 200));
+    let waiting = std::thread::spawn(move || (agent.ended_within(Duration::from_secs(12)).code(), agent));
+    let (code, _agent) = tokio::task::spawn_blocking(|| waiting.join().unwrap()).await.unwrap();
+    assert_eq!(code, Some(0));
+    assert!(downstream.of("metrics").len() > metrics, "a last export of metrics");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_answered_in_time_is_refused_as_retryable() {
+    let downstream = Downstream::start(|_, _| Answer::Silence).await;
+    let settings =
+        ["--set", "service.shutdown_timeout=500ms", "--set", "receivers.otlp.max_wait=60s", "--set", "exporters.otlp_grpc.timeout=60s"];
+    let mut agent = Agent::start_with(&to_grpc_quietly(downstream.address), &settings);
+    let (grpc, http) = (agent.grpc(), agent.http());
+    let first = tokio::spawn(async move { Grpc::once(grpc, TRACES, &bytes(vec![], vec![recent()])).await.code() });
+    let second = tokio::spawn(async move { post(http, "/v1/traces", bytes(vec![], vec![recent()])).await.status });
+    until("both downstream", Duration::from_secs(5), || (downstream.of("traces").len() == 2).then_some(())).await;
+    let began = Instant::now();
+    agent.signal(Signal::TERM);
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (14, 503));
+    assert!(began.elapsed() >= Duration::from_millis(450) && began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let code = tokio::task::spawn_blocking(move || agent.ended_within(Duration::from_secs(8)).code()).await.unwrap();
+    assert_eq!(code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_it_ends_in_time_and_loses_nothing_acknowledged() {
+    let downstream = Downstream::accepting().await;
+    let mut agent = Agent::start(&to_grpc(downstream.address));
+    let (grpc, http) = (agent.grpc(), agent.http());
+    let senders: Vec<_> = (0..6_u32)
+        .map(|sender| {
+            tokio::spawn(async move {
+                let mut acknowledged = Vec::new();
+                for number in 0..100_000_u32 {
+                    let mut span = recent();
+                    span.name = format!("{sender}-{number}");
+                    let sent = bytes(vec![], vec![span]);
+                    let body = sent.clone();
+                    let sending = tokio::spawn(async move {
+                        if sender % 2 == 0 {
+                            Grpc::once(grpc, TRACES, &body).await.code() == 0
+                        } else {
+                            post(http, "/v1/traces", body).await.status == 200
+                        }
+                    });
+                    match sending.await {
+                        Ok(true) => acknowledged.push(sent),
+                        Ok(false) => {}
+                        // Not even connected: it has gone.
+                        Err(_) => break,
+                    }
+                }
+                acknowledged
+            })
+        })
+        .collect();
+    until("some load", Duration::from_secs(10), || (downstream.of("traces").len() > 200).then_some(())).await;
+    agent.signal(Signal::TERM);
+    let code = tokio::task::spawn_blocking(move || agent.ended_within(Duration::from_secs(12)).code()).await.unwrap();
+    assert_eq!(code, Some(0));
+    let accepted: std::collections::HashSet<_> =
+        downstream.of("traces").into_iter().filter(|got| got.accepted).map(|got| got.body).collect();
+    for sender in senders {
+        for sent in sender.await.unwrap() {
+            assert!(accepted.contains(&sent[..]), "acknowledged, and never accepted downstream");
+        }
+    }
+}
