@@ -1,6 +1,6 @@
 //! The victim: a single-threaded service that works in requests and reports each with the OpenTelemetry SDK.
 //!
-//! Beside each request it notes what the kernel told its thread in `/proc/thread-self/schedstat` before and after:
+//! Beside each request it notes what the kernel told its threads in `/proc/self/task/*/schedstat` before and after:
 //! one JSON line a request on standard output.
 
 use std::io::{Read as _, Write as _};
@@ -30,7 +30,7 @@ pub struct VictimArgs {
     pub container_id: Option<String>,
 }
 
-/// What the kernel told the victim's own thread about one request.
+/// What the kernel told the victim's own threads about one request.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Truth {
     /// Trace id of the request's span, hex.
@@ -116,13 +116,18 @@ fn work(cpu_ns: u64) {
     }
 }
 
-/// Second field of `/proc/thread-self/schedstat` (`sched_info.run_delay`, ns).
+/// Second field of `schedstat` (`sched_info.run_delay`, ns), summed over the process's threads as its spans sum it: the
+/// SDK's threads wait too. They all live until the end, so none is lost from the sum.
 #[expect(
     clippy::disallowed_methods,
     reason = "the victim is an application: it asks the kernel about itself, not through the agent's host room"
 )]
 fn own_run_delay_ns() -> anyhow::Result<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
-    let field = text.split_ascii_whitespace().nth(1).unwrap_or_default();
-    Ok(field.parse()?)
+    let mut sum = 0_u64;
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        let field = text.split_ascii_whitespace().nth(1).unwrap_or_default();
+        sum = sum.saturating_add(field.parse()?);
+    }
+    Ok(sum)
 }
