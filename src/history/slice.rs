@@ -9,6 +9,16 @@ type Values = [u64; OTHERS + 1];
 /// Index of the throttled clock in [`Values`].
 const THROTTLED_AT: usize = OTHERS;
 
+/// Both edges of a window, and the rows around them: `left` and the one after it around `low`, `right` and the one before
+/// it around `high`.
+#[derive(Clone, Copy)]
+struct Cuts {
+    low: u64,
+    high: u64,
+    left: usize,
+    right: usize,
+}
+
 /// Readings without a gap between them, by index.
 #[derive(Clone, Copy)]
 struct Stretch {
@@ -25,22 +35,23 @@ pub(super) fn between(series: &Series, start: Mono, end: Mono) -> Option<Window>
     }
     let left = series.rows_until(low).checked_sub(1)?.min(series.len().checked_sub(2)?);
     let right = series.rows_before(high).max(left + 1);
-    let mut sum = Sum::new();
+    let mut sum = Sum::new(Cuts { low, high, left, right });
     let mut open: Option<Stretch> = None;
     for (era, first, last) in series.eras(left, right) {
         if era.known == 0 {
-            sum.close(series, open.take(), low, high);
+            sum.close(series, open.take());
             continue;
         }
         sum.note(era);
         open = Some(Stretch { first: open.map_or(first, |stretch| stretch.first), last });
     }
-    sum.close(series, open, low, high);
-    sum.finish(series, left, right, end.since(start))
+    sum.close(series, open);
+    sum.finish(series, end.since(start))
 }
 
 /// The sum over the stretches of a window.
 struct Sum {
+    cuts: Cuts,
     known: u16,
     evidence: Option<crate::model::Evidence>,
     inside: Values,
@@ -51,8 +62,8 @@ struct Sum {
 }
 
 impl Sum {
-    const fn new() -> Self {
-        Self { known: u16::MAX, evidence: None, inside: [0; OTHERS + 1], around: [0; OTHERS + 1], covered: 0, any: false }
+    const fn new(cuts: Cuts) -> Self {
+        Self { cuts, known: u16::MAX, evidence: None, inside: [0; OTHERS + 1], around: [0; OTHERS + 1], covered: 0, any: false }
     }
 
     fn note(&mut self, era: Era) {
@@ -60,21 +71,25 @@ impl Sum {
         self.evidence = Some(self.evidence.map_or(era.evidence, |best| best.min(era.evidence)));
     }
 
-    fn close(&mut self, series: &Series, stretch: Option<Stretch>, low: u64, high: u64) {
+    fn close(&mut self, series: &Series, stretch: Option<Stretch>) {
         let Some(Stretch { first, last }) = stretch.filter(|stretch| stretch.last > stretch.first) else { return };
         let (Some(begin), Some(end)) = (series.row(first), series.row(last)) else { return };
+        let Cuts { low, high, left, right } = self.cuts;
         let (from, to) = (low.max(begin.at), high.min(end.at));
         if from > to {
             return;
         }
-        let (Some(before), Some(after)) = (at(series, from, first, last), at(series, to, first, last)) else { return };
+        let (first, last) = (values(series, begin), values(series, end));
+        let before = if begin.at >= low { first } else { at(series, low, left) };
+        let after = if end.at <= high { last } else { at(series, high, right.saturating_sub(1)) };
         add_growth(&mut self.inside, &before, &after);
-        add_growth(&mut self.around, &values(series, begin), &values(series, end));
+        add_growth(&mut self.around, &first, &last);
         self.covered = self.covered.saturating_add(to - from);
         self.any = self.any || to > from || low == high;
     }
 
-    fn finish(self, series: &Series, left: usize, right: usize, length: u64) -> Option<Window> {
+    fn finish(self, series: &Series, length: u64) -> Option<Window> {
+        let Cuts { left, right, .. } = self.cuts;
         if !self.any {
             return None;
         }
@@ -102,20 +117,15 @@ impl Sum {
     }
 }
 
-/// The cumulative values at an instant between the rows `first` and `last`.
-fn at(series: &Series, instant: u64, first: usize, last: usize) -> Option<Values> {
-    let index = series.rows_until(instant).checked_sub(1)?.clamp(first, last);
-    let row = series.row(index)?;
-    if row.at == instant || index == last {
-        return Some(values(series, row));
-    }
-    let next = series.row(index + 1)?;
+/// The cumulative values at an instant between this row and the next.
+fn at(series: &Series, instant: u64, index: usize) -> Values {
+    let (Some(row), Some(next)) = (series.row(index), series.row(index + 1)) else { return Values::default() };
     let (part, whole) = (instant.saturating_sub(row.at), next.at.saturating_sub(row.at));
     let mut cut = values(series, row);
     for (value, later) in cut.iter_mut().zip(values(series, next)) {
         *value = interpolate(*value, later, part, whole);
     }
-    Some(cut)
+    cut
 }
 
 fn values(series: &Series, row: &Row) -> Values {
@@ -132,8 +142,13 @@ fn interpolate(from: u64, to: u64, part: u64, whole: u64) -> u64 {
     if growth == 0 || whole == 0 {
         return from;
     }
-    let share = u128::from(growth) * u128::from(part.min(whole)) / u128::from(whole);
-    from.saturating_add(u64::try_from(share).unwrap_or(growth))
+    let part = part.min(whole);
+    let share = match growth.checked_mul(part) {
+        Some(product) => product / whole,
+        // 128-bit division is slow and rarely needed: a second of waiting between readings ten seconds apart still fits.
+        None => u64::try_from(u128::from(growth) * u128::from(part) / u128::from(whole)).unwrap_or(growth),
+    };
+    from.saturating_add(share)
 }
 
 fn add_growth(sum: &mut Values, before: &Values, after: &Values) {
@@ -197,6 +212,16 @@ mod tests {
         check(&series, 150, 300, 25, 1.0, 200);
         check(&series, 200, 400, 0, 1.0, 200);
         check(&series, 100, 500, 150, 1.0, 100);
+    }
+
+    #[test]
+    fn huge_growth_over_a_long_time_is_cut_exactly() {
+        let (hour, day) = (3_600_000_000_000, 86_400_000_000_000);
+        let series = cpu_only(&[(100, 7), (100 + hour, 7 + day)]);
+        check(&series, 100, 100 + hour / 4, day / 4, 1.0, hour);
+        check(&series, 100 + hour / 3, 100 + hour, day - day / 3, 1.0, hour);
+        let series = cpu_only(&[(0, 0), (u64::MAX, u64::MAX)]);
+        check(&series, 5, u64::MAX - 5, u64::MAX - 10, 1.0, u64::MAX);
     }
 
     #[test]

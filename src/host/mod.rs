@@ -6,6 +6,7 @@
 
 mod cgroup;
 mod error;
+mod exits;
 mod files;
 mod identity;
 mod netlink;
@@ -18,13 +19,14 @@ use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::model::{CgroupStat, Facts, NodeSnapshot};
+use crate::model::{CgroupStat, Facts, NodeCpu, NodeSnapshot};
 use crate::parse::cgroup::membership::{Membership, memberships};
 use crate::parse::process::ProcessStat;
 use crate::parse::schedstat::Schedstat;
 
 pub use cgroup::{CgroupDirs, Throttle};
 pub use error::{ErrorClass, HostError, Place};
+pub use exits::{Exit, ExitListener, ExitWatch, Received};
 pub use identity::NodeIdentity;
 pub use process::{ProcessHandle, ThreadHandle};
 pub use taskstats::Taskstats;
@@ -122,6 +124,18 @@ impl Host {
         cgroup::stat(dirs, self.identity.clock_ticks)
     }
 
+    /// Listens to exits, once it was seen that they are told here. Call it from a thread of its own, which may move into
+    /// the host's network namespace and is the one to ask [`Host::lost_exits`].
+    pub fn listen_to_exits(&self) -> Result<ExitListener, HostError> {
+        ExitListener::open(&self.proc)
+    }
+
+    /// Exits the kernel could not tell this listener because its buffer was full; `None` where it does not say.
+    #[must_use]
+    pub fn lost_exits(&self, listener: &ExitListener) -> Option<u64> {
+        listener.lost(&self.proc)
+    }
+
     /// Processes of a container, those in cgroups below its own included, ascending; clears `into` first.
     /// `Gone` when the cgroup was removed.
     pub fn cgroup_pids(&self, dirs: &CgroupDirs, into: &mut Vec<u32>) -> Result<(), HostError> {
@@ -133,6 +147,12 @@ impl Host {
     #[must_use]
     pub fn node(&self) -> NodeSnapshot {
         node::node(&self.proc, &self.layout, &self.identity)
+    }
+
+    /// `/proc/schedstat` alone; empty where the kernel has none.
+    #[must_use]
+    pub fn node_cpus(&self) -> Vec<NodeCpu> {
+        node::cpus(&self.proc)
     }
 
     /// `kernel.task_delayacct`; `None` where the kernel has no such switch.

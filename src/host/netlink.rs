@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::net::netlink::{GENERIC, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with, sockopt};
@@ -40,18 +41,33 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn open() -> Result<Self, HostError> {
-        Self::try_open().map_err(HostError::taskstats)
+        Self::try_open(RECEIVE_BUFFER).map_err(HostError::taskstats)
     }
 
-    fn try_open() -> Result<Self, Errno> {
+    /// One that holds this many bytes of messages nobody has read yet.
+    pub(super) fn with_buffer(bytes: usize) -> Result<Self, HostError> {
+        Self::try_open(bytes).map_err(HostError::taskstats)
+    }
+
+    /// Number by which `/proc/net/netlink` knows it.
+    pub(super) fn inode(&self) -> Option<u64> {
+        fstat(&self.fd).ok().map(|stat| stat.st_ino)
+    }
+
+    /// A second descriptor of the same socket, to wait on it beside its owner.
+    pub(super) fn watch(&self) -> Result<OwnedFd, HostError> {
+        rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map_err(HostError::taskstats)
+    }
+
+    fn try_open(buffer: usize) -> Result<Self, Errno> {
         let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(GENERIC))?;
         // Connected to the kernel: nobody else's messages get in.
         connect(&fd, &SocketAddrNetlink::new(0, 0))?;
         sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(PATIENCE))?;
         sockopt::set_socket_timeout(&fd, sockopt::Timeout::Send, Some(PATIENCE))?;
         // Forcing needs CAP_NET_ADMIN, as taskstats does; without, what the limit allows is enough for one batch.
-        if sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_BUFFER).is_err() {
-            sockopt::set_socket_recv_buffer_size(&fd, RECEIVE_BUFFER)?;
+        if sockopt::set_socket_recv_buffer_size_force(&fd, buffer).is_err() {
+            sockopt::set_socket_recv_buffer_size(&fd, buffer)?;
         }
         Ok(Self { fd, datagram: vec![0; DATAGRAM] })
     }

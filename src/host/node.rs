@@ -1,6 +1,6 @@
 //! The node's own counters -> [`NodeSnapshot`]. Nothing here fails: what cannot be read is absent.
 
-use crate::model::NodeSnapshot;
+use crate::model::{NodeCpu, NodeSnapshot};
 use crate::parse::cgroup::pressure::pressure;
 use crate::parse::cgroup::tree::{cgroup_count, dying};
 use crate::parse::node::{irq_ns, proc_schedstat, vmstat};
@@ -16,7 +16,7 @@ pub(super) fn node(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> Nod
     let stat = proc.read("stat", LARGE).unwrap_or_default();
     let vm = vmstat(&proc.read("vmstat", SMALL).unwrap_or_default());
     NodeSnapshot {
-        cpus: proc.read("schedstat", LARGE).ok().and_then(|text| proc_schedstat(&text).ok()).map(|stat| stat.cpus).unwrap_or_default(),
+        cpus: cpus(proc),
         pressure_ns: PRESSURE.map(|name| pressure(&proc.read(name, SMALL).unwrap_or_default())),
         reclaim_pages: vm.reclaim_pages,
         allocation_stalls: vm.allocation_stalls,
@@ -28,6 +28,11 @@ pub(super) fn node(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> Nod
         boot: identity.boot,
         ..NodeSnapshot::default()
     }
+}
+
+/// The CPU lines of `/proc/schedstat`.
+pub(super) fn cpus(proc: &Root) -> Vec<NodeCpu> {
+    proc.read("schedstat", LARGE).ok().and_then(|text| proc_schedstat(&text).ok()).map(|stat| stat.cpus).unwrap_or_default()
 }
 
 /// Removed memory cgroups that are not yet freed. The unified root counts them; on version 1 they are those that

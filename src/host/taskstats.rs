@@ -78,9 +78,9 @@ impl Taskstats {
 
 /// Questions and answers over any wire.
 #[derive(Debug)]
-struct Exchange<W> {
-    wire: W,
-    family: u16,
+pub(super) struct Exchange<W> {
+    pub(super) wire: W,
+    pub(super) family: u16,
     /// Of the next question.
     seq: u32,
     questions: Vec<u8>,
@@ -88,7 +88,7 @@ struct Exchange<W> {
 }
 
 impl<W: Wire> Exchange<W> {
-    fn open(wire: W, own_pid: u32) -> Result<(Self, TaskstatsFacts), HostError> {
+    pub(super) fn open(wire: W, own_pid: u32) -> Result<(Self, TaskstatsFacts), HostError> {
         let mut exchange = Self { wire, family: 0, seq: 1, questions: Vec::with_capacity(2048), overruns: 0 };
         exchange.family = exchange.resolve()?;
         let mut own = Err(HostError::new(ErrorClass::Timeout, Place::Taskstats));
@@ -123,7 +123,7 @@ impl<W: Wire> Exchange<W> {
     }
 
     /// Numbers for this many questions; answers to earlier ones can then be told apart.
-    fn next_seqs(&mut self, count: u32) -> u32 {
+    pub(super) fn next_seqs(&mut self, count: u32) -> u32 {
         let first = self.seq;
         self.seq = first.wrapping_add(count);
         first
@@ -239,7 +239,7 @@ fn read(message: &Message<'_>, id: u32) -> Answer {
 }
 
 /// An error number the kernel put into a message.
-fn refusal(number: i32) -> HostError {
+pub(super) fn refusal(number: i32) -> HostError {
     if (1..=MAX_ERRNO).contains(&number) {
         HostError::taskstats(Errno::from_raw_os_error(number))
     } else {

@@ -17,9 +17,11 @@ impl Sampler {
     /// Reads everybody and publishes the result.
     pub(super) fn collect(&mut self) {
         self.sweep(true);
+        let before = self.host.node_cpus();
         self.read_everybody();
+        self.read_kernel_threads(&before);
         let node_wide = self.host.node();
-        let unexplained_ratio = self.unexplained(&node_wide.cpus);
+        let unexplained_ratio = self.conservation.observe(self.seen_wait_ns, &before, &node_wide.cpus);
         for cell in self.roster.cells.values_mut() {
             if let Some(dirs) = &cell.dirs {
                 let stat = self.host.cgroup_stat(dirs);
@@ -48,16 +50,17 @@ impl Sampler {
         self.read_lone(&pids);
     }
 
-    /// Kernel threads wait on the same run queues: without them the sums would not meet.
-    fn unexplained(&mut self, cpus: &[NodeCpu]) -> Option<f64> {
-        if !cpus.is_empty() {
-            let kernel = self.roster.processes.iter().filter(|(_, process)| process.kernel);
-            let pids: Vec<u32> = kernel.map(|(pid, _)| *pid).collect();
-            for batch in pids.chunks(LONE_BATCH) {
-                self.look(batch);
-            }
+    /// Kernel threads wait on the same run queues: without them the sums would not meet. Where there is nothing to meet
+    /// they are not read.
+    fn read_kernel_threads(&mut self, cpus: &[NodeCpu]) {
+        if cpus.is_empty() {
+            return;
         }
-        self.conservation.observe(self.seen_wait_ns, cpus)
+        let kernel = self.roster.processes.iter().filter(|(_, process)| process.kernel);
+        let pids: Vec<u32> = kernel.map(|(pid, _)| *pid).collect();
+        for batch in pids.chunks(LONE_BATCH) {
+            self.look(batch);
+        }
     }
 
     fn snapshot(&self, container: &Arc<Container>) -> Option<ContainerSnapshot> {

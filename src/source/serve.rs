@@ -8,7 +8,7 @@ use super::sampler::{SWEEP_EVERY, Sampler, answer, nanoseconds};
 use crate::model::{ContainerKey, Mono, Subject};
 
 /// Least time between readings of one group that were asked for: those who ask sooner wait and share one.
-const COVER_SPACING_NS: u64 = 1_000_000;
+const COVER_SPACING_NS: u64 = 500_000;
 
 /// A subject that sent a span counts as active for so long.
 const ACTIVE_NS: u64 = 60_000_000_000;

@@ -17,11 +17,12 @@ use std::sync::Arc;
 const SETTLING_NS: u64 = 5_000_000_000;
 
 impl Sampler {
-    /// Compares the processes there are with those known. `thorough`: also looks whether older ones moved.
+    /// Compares the processes there are with those known. `thorough`: also looks whether
+    /// older ones moved, or are others by now.
     pub(super) fn sweep(&mut self, thorough: bool) {
         let mut pids = std::mem::take(&mut self.pids);
         match self.host.pids(&mut pids) {
-            Ok(()) => self.compare(&pids),
+            Ok(()) => self.compare(&pids, thorough),
             Err(error) => tracing::warn!(%error, "processes could not be listed"),
         }
         self.pids = pids;
@@ -30,8 +31,9 @@ impl Sampler {
         self.swept = Some(mono_now());
     }
 
-    fn compare(&mut self, pids: &[u32]) {
-        let alive = |pid: &u32, process: &Process| pids.binary_search(pid).is_ok() && process.handle.alive();
+    /// A pid that was given again between two looks is found by the thorough one, and by any reading of the process.
+    fn compare(&mut self, pids: &[u32], thorough: bool) {
+        let alive = |pid: &u32, process: &Process| pids.binary_search(pid).is_ok() && (!thorough || process.handle.alive());
         let gone: Vec<u32> = self.roster.processes.iter().filter(|(pid, process)| !alive(pid, process)).map(|(pid, _)| *pid).collect();
         for pid in gone {
             self.roster.depart(pid);

@@ -3,6 +3,7 @@
 use crate::agent::Agent;
 use crate::groups::Group;
 use crate::load::Load;
+use crate::points::Points;
 use crate::{Told, until};
 use std::time::Duration;
 
@@ -78,10 +79,11 @@ pub fn every_wait_of_the_node_is_somebodys() -> Told {
     let agent = Agent::start(&[]);
     let mut load = Load::new(&group, &["burn", "6", "6000"]);
     load.go();
-    let mut errors: Vec<f64> = (0..5).map(|_| agent.fresh().of("agent", "stallspan.agent.unexplained_delay.ratio", "").abs()).collect();
+    let ratio = |told: &Points| told.get("agent", "stallspan.agent.unexplained_delay.ratio", "");
+    let told: Vec<Option<f64>> = (0..5).map(|_| ratio(&agent.fresh())).collect();
     load.done();
-    errors.sort_by(f64::total_cmp);
-    println!("  shares nobody accounts for: {errors:.4?}");
-    assert!(errors[2] < 0.02, "half of the looks are more than 2 % off: {errors:?}");
+    println!("  shares nobody accounts for: {told:.4?}");
+    let error = told.last().copied().flatten().expect("a share in five seconds");
+    assert!(error.abs() < 0.02, "more than 2 % are nobody's: {told:?}");
     Told::Pass
 }
