@@ -64,7 +64,7 @@ live() {
   if ! cargo build --locked --release --bin stallspan --example checkout; then failed=$((failed + 1)); return; fi
   # What runs is what users run; only the test that drives it is built for debugging.
   STALLSPAN_BIN=$PWD/target/release/stallspan CHECKOUT_BIN=$PWD/target/release/examples/checkout \
-    tests live cargo test --locked --test live -- --test-threads=1
+    tests live cargo test --locked --test live -- --test-threads=1 --skip figures:: # those are for `make figures`
 }
 
 begin=$(date +%s)

@@ -17,4 +17,5 @@ mod lab;
 
 mod chain;
 mod examples;
+mod figures;
 mod peers;

@@ -41,6 +41,10 @@ impl Agent {
         agent
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Its exit code after SIGTERM.
     pub fn stop(mut self) -> Option<i32> {
         self.process.stop().and_then(|status| status.code())

@@ -12,7 +12,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts it with files of `examples/collector`, their endpoints set by variables.
+    /// Starts it with files of `examples/collector`, or of a whole path, their endpoints set by variables.
     pub fn start(lab: &Lab, name: &str, files: &[&str], endpoints: &[(&str, &str)]) -> Self {
         let telemetry = free_address();
         let mut command = Command::new(peer("collector"));
@@ -28,5 +28,9 @@ impl Collector {
             http::get(&collector.telemetry, "/metrics")
         });
         collector
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 }

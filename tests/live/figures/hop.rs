@@ -1,0 +1,75 @@
+//! CPU time per span: stallspan, stallspan with nothing to write, and the Collector, in turn.
+
+use std::time::Duration;
+
+use super::load::drive;
+use super::meter::{cpu_time, load_average};
+use super::spans::{Arrived, request};
+use super::systems::{AGE, SENDER, STRANGER, Systems};
+use super::{Summary, quick};
+
+const SIZES: [usize; 4] = [1, 10, 50, 1000];
+
+/// One of those measured in turn.
+struct Measured<'a> {
+    address: &'a str,
+    pid: u32,
+    container: &'a str,
+    /// Attributes that each span is to get.
+    added: usize,
+}
+
+#[test]
+fn cpu_time_a_span_against_the_collector() {
+    let (rounds, long) = if quick() { (3, Duration::from_millis(500)) } else { (7, Duration::from_secs(2)) };
+    let systems = Systems::start();
+    let added = systems.added.len();
+    let (stallspan, collector) = (systems.stallspan.pid(), systems.collector.pid());
+    let measured = [
+        Measured { address: &systems.stallspan.grpc, pid: stallspan, container: SENDER, added },
+        Measured { address: &systems.stallspan.grpc, pid: stallspan, container: STRANGER, added: 0 },
+        Measured { address: &systems.collector_address, pid: collector, container: SENDER, added },
+    ];
+    println!("\nCPU time a span, us, of {rounds} rounds of {} s; median (least-most)", long.as_secs_f64());
+    println!("{added} attributes a span, by stallspan and by the Collector: {}\n", systems.added.join(", "));
+    println!(
+        "| spans a request | bytes a span | stallspan | nothing matched | Collector | Collector / stallspan | Collector / nothing matched | load |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for size in SIZES {
+        let mut costs = [const { Vec::new() }; 3];
+        for _ in 0..rounds {
+            for (system, costs) in measured.iter().zip(&mut costs) {
+                costs.push(round(&systems, system, size, long));
+            }
+        }
+        let ratios = |of: usize| -> Vec<f64> { costs[2].iter().zip(&costs[of]).map(|(theirs, ours)| theirs / ours).collect() };
+        let columns: Vec<String> = costs.iter().map(|costs| Summary::of(costs).show(2)).collect();
+        let [ratio, passing] = [0, 1].map(|of| Summary::of(&ratios(of)).show(2));
+        let bytes = request(size, SENDER, AGE).len() / size;
+        println!("| {size} | {bytes} | {} | {ratio} | {passing} | {} |", columns.join(" | "), load_average());
+    }
+}
+
+/// One round of one system: microseconds of CPU time a span. Every request is accounted for at the other end.
+fn round(systems: &Systems, system: &Measured<'_>, size: usize, long: Duration) -> f64 {
+    let message = request(size, system.container, AGE);
+    let mut begin = None;
+    let accepted = drive(system.address, &message, long, || begin = Some((cpu_time(system.pid), systems.sink.counts())));
+    let used = cpu_time(system.pid);
+    let (used_before, (requests_before, bytes_before)) = begin.unwrap();
+    let (requests, bytes) = systems.sink.counts();
+    assert_eq!(requests - requests_before, accepted, "each request arrives once");
+    let (sent, came) = (accepted * u64::try_from(message.len()).unwrap(), bytes - bytes_before);
+    let last = systems.sink.last();
+    let arrived = Arrived::of(&last);
+    assert_eq!(arrived.spans, size);
+    if system.added == 0 {
+        assert_eq!((came, &last[5..]), (sent, &*message), "what is not matched passes as it came");
+    } else {
+        assert!(arrived.on_all().len() >= system.added, "{:?}", arrived.added);
+        assert!(came > sent);
+    }
+    let spans = accepted * u64::try_from(size).unwrap();
+    (used - used_before).as_secs_f64() * 1e6 / spans as f64
+}

@@ -1,0 +1,117 @@
+//! The measured systems, side by side on one CPU: stallspan with a real container to speak of, and the Collector told to
+//! write as many attributes of the same kinds onto each span.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+
+use crate::lab::agent::{Agent, Setting};
+use crate::lab::collector::Collector;
+use crate::lab::containers::{Containerd, Spec};
+use crate::lab::{Lab, free_address, wait_for};
+
+use super::load::one_by_one;
+use super::meter::{MEASURED, on_cpu};
+use super::sink::Sink;
+use super::spans::{Arrived, request};
+
+/// Spans that ended so long ago, as those of a batch did: readings cover them.
+pub const AGE: Duration = Duration::from_millis(300);
+/// The container that sends.
+pub const SENDER: &str = "5f0c1d8a3b7e496284c1d0e9f8a7b6c5d4e3f2a1b0c9d8e7f6a5b4c3d2e1f000";
+/// A container that nobody knows: spans pass through as they came.
+pub const STRANGER: &str = "00000000000000000000000000000000000000000000000000000000deadbeef";
+
+pub struct Systems {
+    pub stallspan: Agent,
+    pub collector: Collector,
+    pub collector_address: String,
+    pub sink: Sink,
+    /// What a span gets, by both.
+    pub added: Vec<String>,
+    _containerd: Containerd,
+    /// Last, because the others write into it.
+    _lab: Lab,
+}
+
+impl Systems {
+    pub fn start() -> Self {
+        let lab = Lab::new();
+        let sink = Sink::start();
+        let mut containerd = Containerd::start(&lab);
+        let labels = [
+            ("io.kubernetes.pod.name", "checkout-6f7c9b-x2x4q"),
+            ("io.kubernetes.pod.namespace", "shop"),
+            ("io.kubernetes.pod.uid", "3b1f7a52-6c0e-4d7a-9b1e-5a0d1c2e3f40"),
+            ("io.kubernetes.container.name", "app"),
+            ("io.cri-containerd.kind", "container"),
+        ];
+        let command = ["/bin/sleep", "100000"];
+        let spec = Spec { namespace: "k8s.io", id: SENDER, labels: &labels, environment: &[], bound: &[], command: &command };
+        containerd.run(&lab, &spec);
+        let set = ["exporters.otlp_grpc.compression=none"];
+        let setting = Setting { downstream: &sink.address, containerd: Some(&containerd.socket), interval: "10s", set: &set };
+        let stallspan = on_cpu(MEASURED, || Agent::start(&lab, &setting));
+        let added = enriched(&stallspan, &sink);
+        let collector_address = free_address();
+        let config = lab.write("figures.yaml", &collector_config(&collector_address, &sink.address, &added));
+        let environment = [("GOMAXPROCS", "1")];
+        let collector = on_cpu(MEASURED, || Collector::start(&lab, "collector", &[config.to_str().unwrap()], &environment));
+        let added = added.into_iter().map(|(key, _)| key).collect();
+        Self { stallspan, collector, collector_address, sink, added, _containerd: containerd, _lab: lab }
+    }
+}
+
+/// What stallspan writes onto every span, once it has readings of the sender on both sides of them.
+fn enriched(stallspan: &Agent, sink: &Sink) -> Vec<(String, Value)> {
+    wait_for("spans with delays", Duration::from_secs(30), || {
+        one_by_one(&stallspan.grpc, 1, || request(100, SENDER, AGE));
+        let arrived = Arrived::of(&sink.last());
+        let added = arrived.on_all();
+        let known = added.iter().any(|(key, _)| *key == "stallspan.delay.cpu");
+        let covered = added.iter().any(|(key, value)| *key == "stallspan.coverage" && **value == Value::DoubleValue(1.0));
+        if known && covered {
+            Ok(added.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect())
+        } else {
+            Err(format!("{:?}", arrived.added))
+        }
+    })
+}
+
+fn collector_config(address: &str, downstream: &str, added: &[(String, Value)]) -> String {
+    let mut actions = String::new();
+    for (key, value) in added {
+        let value = match value {
+            Value::StringValue(text) => text.clone(),
+            // A whole number would become an integer.
+            Value::DoubleValue(_) => "0.012345".to_owned(),
+            other => panic!("{key} is {other:?}"),
+        };
+        write!(actions, "\n      - {{ key: {key}, value: {value}, action: insert }}").unwrap();
+    }
+    format!(
+        "receivers:
+  otlp:
+    protocols:
+      grpc: {{ endpoint: \"{address}\" }}
+processors:
+  attributes:
+    actions:{actions}
+exporters:
+  otlp_grpc:
+    endpoint: \"{downstream}\"
+    compression: none
+    tls: {{ insecure: true }}
+    sending_queue: {{ enabled: false }}
+service:
+  pipelines:
+    traces: {{ receivers: [otlp], processors: [attributes], exporters: [otlp_grpc] }}
+  telemetry:
+    logs: {{ level: warn }}
+    metrics:
+      readers:
+        - pull: {{ exporter: {{ prometheus: {{ host: localhost, port: \"${{env:COLLECTOR_TELEMETRY_PORT}}\" }} }} }}
+"
+    )
+}
