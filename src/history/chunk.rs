@@ -112,6 +112,10 @@ impl Row {
     }
 
     fn sums(&self, cut: Cut) -> Sums {
+        if cut.start <= self.begin && cut.end >= self.end() {
+            let (throttled, own, neighbor) = (self.whole(self.throttled), self.whole(self.own), self.whole(self.neighbor));
+            return Sums { waited: self.length, throttled, own, neighbor };
+        }
         let throttled = self.throttled_until().min(cut.end).saturating_sub(self.begin.max(cut.start));
         Sums { waited: self.inside(cut), throttled, own: self.share(self.own, cut), neighbor: self.share(self.neighbor, cut) }
     }
@@ -166,12 +170,13 @@ impl Chunk {
 
     /// Tells how far the earlier chunks reach. `false`: nothing changed.
     pub(super) fn follow(&mut self, before: u64) -> bool {
-        let changed = self.before != before;
-        if changed {
-            self.before = before;
+        let (former, first) = (std::mem::replace(&mut self.before, before), self.first());
+        if before >= self.reach {
+            self.fresh = 0;
+        } else if former.max(before) > first {
             self.refresh();
         }
-        changed
+        former != before
     }
 
     fn refresh(&mut self) {
@@ -261,25 +266,31 @@ impl Chunk {
 
     /// Adds what lies inside `cut`.
     pub(super) fn measure(&self, cut: Cut, kind: DelayKind, measured: &mut Measured, picks: &mut Picks<'_>) {
-        measured.stalled += self.stalled(cut);
-        let whole = self.within(cut);
-        if whole {
+        if self.within(cut) {
+            measured.stalled += self.fresh;
             measured.sums.add(self.sums);
             measured.longest = measured.longest.max(self.longest);
-            if !picks.wants(self.longest) {
-                return;
+            if picks.wants(self.longest, self.first()) {
+                self.rows.iter().for_each(|row| self.pick(row, cut, kind, picks));
             }
+            return;
         }
+        let mut until = self.before.max(cut.start);
         for row in self.rows_in(cut) {
-            let inside = row.inside(cut);
-            if !whole {
-                measured.sums.add(row.sums(cut));
-                measured.longest = measured.longest.max(inside);
-            }
-            if picks.wants(inside) {
-                let culprit = self.blames_of(row).first().map(|blame| blame.key);
-                picks.offer(inside, row.begin.max(cut.start), kind, culprit);
-            }
+            let end = row.end().min(cut.end);
+            measured.stalled += end.saturating_sub(row.begin.max(until));
+            until = until.max(end);
+            measured.sums.add(row.sums(cut));
+            measured.longest = measured.longest.max(row.inside(cut));
+            self.pick(row, cut, kind, picks);
+        }
+    }
+
+    fn pick(&self, row: &Row, cut: Cut, kind: DelayKind, picks: &mut Picks<'_>) {
+        let (inside, begin) = (row.inside(cut), row.begin.max(cut.start));
+        if picks.wants(inside, begin) {
+            let culprit = self.blames_of(row).first().map(|blame| blame.key);
+            picks.offer(inside, begin, kind, culprit);
         }
     }
 

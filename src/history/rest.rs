@@ -199,3 +199,89 @@ impl Rest {
 fn signed(ns: u64) -> i64 {
     i64::try_from(ns).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DelayKind, Mono, Wait};
+
+    const MS: u64 = 1_000_000;
+
+    /// Readings (time in ms, total in ms or unknown) and waits (begin, end in ms), each told when its time has come.
+    fn rest(readings: &[(u64, Option<u64>)], waits: &[(u64, u64)]) -> Rest {
+        let (mut rest, mut timeline) = (Rest::default(), Timeline::default());
+        let mut waits = waits.iter().peekable();
+        for (at, total) in readings {
+            while let Some((begin, end)) = waits.next_if(|(_, end)| end <= at) {
+                timeline.insert(&Wait::new(1, DelayKind::Cpu, Mono(begin * MS), Mono(end * MS)));
+                rest.note_wait(end * MS, (end - begin) * MS);
+            }
+            rest.push(at * MS, total.map(|total| total * MS), &timeline, MS);
+        }
+        rest
+    }
+
+    #[track_caller]
+    fn check(rest: &Rest, start: u64, end: u64, expected: u64) {
+        assert_eq!(rest.between(start * MS, end * MS), expected * MS, "{start}..{end}: {:?}", rest.points);
+    }
+
+    #[test]
+    fn what_the_waits_do_not_explain_is_interpolated() {
+        let rest = rest(&[(100, Some(7)), (200, Some(37)), (300, Some(57))], &[(130, 150), (260, 280)]);
+        check(&rest, 100, 200, 10);
+        check(&rest, 150, 200, 5);
+        check(&rest, 0, 400, 10);
+    }
+
+    #[test]
+    fn what_rose_too_early_is_taken_back() {
+        // A wait from 150 to 350 that migrated at 190: 40 in the total then, 160 at its end.
+        let rest = rest(&[(100, Some(0)), (200, Some(41)), (300, Some(42)), (400, Some(203))], &[(150, 350)]);
+        check(&rest, 100, 400, 3);
+        check(&rest, 100, 200, 3);
+    }
+
+    #[test]
+    fn a_wait_that_ends_as_the_reading_is_taken_is_no_rest_on_either_side() {
+        for (total, ends) in [(0, 200), (20, 200), (0, 199), (20, 201)] {
+            let rest = rest(&[(100, Some(0)), (200, Some(total)), (300, Some(20)), (400, Some(25))], &[(180, ends)]);
+            let expected = 25 - (ends - 180);
+            check(&rest, 100, 400, expected);
+            assert!(rest.between(100 * MS, 300 * MS) <= 2 * MS, "{total} {ends}: {:?}", rest.points);
+        }
+    }
+
+    #[test]
+    fn a_late_reading_is_owed_what_it_did_not_see() {
+        // The total stood as it was 10 ms before the instant it bears.
+        let rest = rest(&[(100, Some(0)), (200, Some(0)), (300, Some(20)), (400, Some(20))], &[(175, 195)]);
+        check(&rest, 100, 400, 0);
+    }
+
+    #[test]
+    fn a_gap_proves_nothing() {
+        let rest = rest(&[(100, Some(0)), (200, Some(10)), (300, None), (400, Some(500)), (500, Some(507))], &[]);
+        check(&rest, 100, 200, 10);
+        check(&rest, 200, 400, 0);
+        check(&rest, 400, 500, 7);
+    }
+
+    #[test]
+    fn a_debt_is_forgiven_in_the_end() {
+        let mut readings = vec![(1_000, Some(0)), (1_100, Some(0))];
+        readings.extend((2..300).map(|tenth| (1_000 + tenth * 100, Some(0))));
+        readings.extend([(31_000, Some(3)), (31_100, Some(5))]);
+        let rest = rest(&readings, &[(1_020, 1_050)]);
+        check(&rest, 1_000, 30_900, 0);
+        check(&rest, 30_900, 31_100, 5);
+    }
+
+    #[test]
+    fn where_nothing_rises_two_points_are_enough() {
+        let still: Vec<(u64, Option<u64>)> = (1..1_000).map(|at| (at * 100, Some(5))).collect();
+        let rest = rest(&still, &[]);
+        assert_eq!(rest.points.len(), 2);
+        check(&rest, 0, 100_000, 0);
+    }
+}

@@ -1,4 +1,4 @@
-//! What a window adds up: sums, the longest waits, who ran meanwhile. Fixed in size: asking allocates nothing.
+//! What a window adds up: sums, the longest waits, who ran meanwhile. Fixed in size: asking allocates no more than it tells.
 
 use crate::model::DelayKind;
 
@@ -46,8 +46,6 @@ pub(super) struct Pick {
 }
 
 impl Pick {
-    const NONE: Self = Self { duration: 0, begin: 0, kind: DelayKind::Cpu, culprit: None };
-
     /// Whether it goes before the other: the longer, then the earlier; the rest only so that there is one order.
     fn before(&self, other: &Self) -> bool {
         let rank = |pick: &Self| (u64::MAX - pick.duration, pick.begin, pick.kind, pick.culprit);
@@ -58,8 +56,7 @@ impl Pick {
 /// The longest waits of a window, longest first.
 #[derive(Debug)]
 pub(super) struct Picks<'a> {
-    picks: [Pick; MOST_PICKS],
-    used: usize,
+    picks: Vec<Pick>,
     most: usize,
     least_ns: u64,
     /// Culprits who belong to those asked about: they are none.
@@ -68,28 +65,30 @@ pub(super) struct Picks<'a> {
 
 impl<'a> Picks<'a> {
     pub(super) fn new(most: usize, least_ns: u64, own: &'a [u32]) -> Self {
-        Self { picks: [Pick::NONE; MOST_PICKS], used: 0, most: most.min(MOST_PICKS), least_ns: least_ns.max(1), own }
+        Self { picks: Vec::new(), most: most.min(MOST_PICKS), least_ns: least_ns.max(1), own }
     }
 
-    /// Whether a wait of this length can be among them.
-    pub(super) fn wants(&self, duration: u64) -> bool {
-        duration >= self.least_ns && (self.used < self.most || self.as_slice().last().is_some_and(|last| duration >= last.duration))
+    /// Whether a wait of this length and begin can be among them, or a later and shorter one.
+    pub(super) fn wants(&self, duration: u64, begin: u64) -> bool {
+        let beats = |last: &Pick| duration > last.duration || duration == last.duration && begin <= last.begin;
+        duration >= self.least_ns && (self.picks.len() < self.most || self.picks.last().is_some_and(beats))
     }
 
     pub(super) fn offer(&mut self, duration: u64, begin: u64, kind: DelayKind, culprit: Option<u32>) {
         let pick = Pick { duration, begin, kind, culprit: culprit.filter(|key| !self.own.contains(key)) };
-        let place = self.as_slice().partition_point(|longer| longer.before(&pick));
-        self.used = (self.used + 1).min(self.most);
-        if let Some(behind) = self.picks.get_mut(place..self.used).filter(|behind| !behind.is_empty()) {
-            behind.rotate_right(1);
-            if let Some(slot) = behind.first_mut() {
-                *slot = pick;
-            }
+        let place = self.picks.partition_point(|longer| longer.before(&pick));
+        if place >= self.most {
+            return;
         }
+        if self.picks.is_empty() {
+            self.picks.reserve_exact(self.most);
+        }
+        self.picks.truncate(self.most - 1);
+        self.picks.insert(place, pick);
     }
 
     pub(super) fn as_slice(&self) -> &[Pick] {
-        self.picks.get(..self.used).unwrap_or_default()
+        &self.picks
     }
 }
 
@@ -168,7 +167,7 @@ mod tests {
     fn the_longest_come_first_whatever_the_order() {
         let mut picks = Picks::new(3, 10, &[7]);
         for (duration, begin, culprit) in [(20, 5, Some(1)), (9, 1, None), (30, 9, Some(7)), (20, 4, None), (25, 0, None), (19, 0, None)] {
-            if picks.wants(duration) {
+            if picks.wants(duration, begin) {
                 picks.offer(duration, begin, DelayKind::Cpu, culprit);
             }
         }
@@ -179,7 +178,7 @@ mod tests {
     #[test]
     fn none_are_wanted_where_none_may_be_told() {
         let mut picks = Picks::new(0, 1, &[]);
-        assert!(!picks.wants(u64::MAX));
+        assert!(!picks.wants(u64::MAX, 0));
         picks.offer(5, 0, DelayKind::Cpu, None);
         assert!(picks.as_slice().is_empty());
     }

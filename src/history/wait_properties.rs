@@ -308,6 +308,11 @@ proptest! {
         prop_assert!(!merged.stalls.iter().any(|stall| named_own(&stall.culprit)));
     }
 
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     #[test]
     fn memory_stays_in_the_budget_and_what_is_covered_is_right(
         budget in prop_oneof![Just(0usize), 100..3_000usize, 20_000..80_000usize, 200_000..400_000usize],
@@ -347,7 +352,9 @@ proptest! {
         store.expire(Mono(END + 200_000 * MS));
         prop_assert_eq!(store.subjects(), 0);
     }
+}
 
+proptest! {
     #[test]
     fn what_was_lost_lowers_the_coverage(waits in waits(), lost in prop::collection::vec((instant(), 0..30 * MS), 0..5), a in instant(), b in instant()) {
         let (start, end) = (a.min(b), a.max(b));

@@ -103,7 +103,7 @@ impl Waits {
             measured.sums.waited = measured.sums.waited.saturating_add(inside);
             measured.sums.throttled = measured.sums.throttled.saturating_add(throttled_until.saturating_sub(begin));
             measured.longest = measured.longest.max(inside);
-            if picks.wants(inside) {
+            if picks.wants(inside, begin) {
                 picks.offer(inside, begin, DelayKind::Cpu, None);
             }
         }
