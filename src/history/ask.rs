@@ -1,0 +1,281 @@
+//! What a span asks: the window of one subject, or of several as one.
+
+use super::chunk::Cut;
+use super::merge::merge;
+use super::overlay::{View, union};
+use super::slice::{between, share};
+use super::store::Store;
+use super::tally::{Blames, Picks};
+use crate::model::{Culprit, DelayKind, Mono, Stall, Subject, Wall, Window};
+
+/// Of all waiting, a culprit that is named has at least this share.
+const LEAST_SHARE: f64 = 0.1;
+
+impl Store {
+    /// What happened to a subject between two instants of the wall clock. Missing (zero) or reversed times, a subject
+    /// that was never read, and times outside of what is known answer with coverage 0 and nothing known.
+    #[must_use]
+    pub fn window(&self, subject: Subject, start: Wall, end: Wall) -> Window {
+        self.window_of(&[subject], start, end)
+    }
+
+    /// The same of several subjects as one, the containers of a pod: what one's waiting has to do with another's
+    /// running is taken into account, which [`merge`] cannot.
+    #[must_use]
+    pub fn window_of(&self, subjects: &[Subject], start: Wall, end: Wall) -> Window {
+        if start.0 == 0 || end < start {
+            return Window::default();
+        }
+        match (self.to_mono(start), self.to_mono(end)) {
+            (Some(start), Some(end)) => self.window_of_mono(subjects, start, end),
+            _ => Window::default(),
+        }
+    }
+
+    /// [`Store::window`] between two instants of the readings' own clock.
+    #[must_use]
+    pub fn window_mono(&self, subject: Subject, start: Mono, end: Mono) -> Window {
+        self.window_of_mono(&[subject], start, end)
+    }
+
+    /// [`Store::window_of`] between two instants of the readings' own clock.
+    #[must_use]
+    pub fn window_of_mono(&self, subjects: &[Subject], start: Mono, end: Mono) -> Window {
+        if start > end {
+            return Window::default();
+        }
+        match subjects {
+            [only] => self.one(*only, start, end),
+            several => self.several(several, start, end),
+        }
+    }
+
+    fn one(&self, subject: Subject, start: Mono, end: Mono) -> Window {
+        let Some(view) = self.view(subject, start, end) else { return Window::default() };
+        let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &[]);
+        let mut window = view.window(&mut picks);
+        if view.has_events() {
+            self.blame(&mut window, std::slice::from_ref(&view), &[]);
+            window.stalls = self.stalls_of(&picks);
+        }
+        window
+    }
+
+    fn several(&self, subjects: &[Subject], start: Mono, end: Mono) -> Window {
+        let views: Vec<Option<View<'_>>> = subjects.iter().map(|subject| self.view(*subject, start, end)).collect();
+        let own = self.names.keys_of(subjects);
+        let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &own);
+        let mut window_of = |view: &Option<View<'_>>| view.as_ref().map(|view| view.window(&mut picks)).unwrap_or_default();
+        let mut merged = merge(views.iter().map(&mut window_of).collect());
+        let seen: Vec<View<'_>> = views.into_iter().flatten().filter(View::has_events).collect();
+        if !seen.is_empty() && seen.len() == subjects.len() {
+            merged.stalled_ns = Some(union(seen.iter().map(View::parts).collect()));
+            self.blame(&mut merged, &seen, &own);
+            merged.stalls = self.stalls_of(&picks);
+        }
+        merged
+    }
+
+    /// What is known of a subject. A task of which nothing is known never waited, where all waits are seen.
+    fn view(&self, subject: Subject, start: Mono, end: Mono) -> Option<View<'_>> {
+        let entry = self.entries.get(&subject);
+        if entry.is_none() && !matches!(subject, Subject::Task(_)) {
+            return None;
+        }
+        let cut = Cut { start: start.0, end: end.0 };
+        let polled = entry.and_then(|entry| {
+            entry.series.note_asked(self.now);
+            between(&entry.series, start, end)
+        });
+        let waits = entry.and_then(|entry| entry.single_waits());
+        let known_from = waits.map_or(self.forgotten, |waits| waits.known_from());
+        Some(View::new(polled, waits, &self.sight, known_from, cut))
+    }
+
+    /// Names the culprit, and counts as own what ran in the scope itself.
+    fn blame(&self, window: &mut Window, views: &[View<'_>], own: &[u32]) {
+        let waited = window.delay_ns.get(DelayKind::Cpu).unwrap_or(0);
+        if waited == 0 {
+            return;
+        }
+        let mut blames = Blames::new(own);
+        views.iter().for_each(|view| view.blame(&mut blames));
+        if blames.recount() {
+            views.iter().for_each(|view| view.blame(&mut blames));
+        }
+        let moved = blames.own_ns.min(window.neighbor_ns.unwrap_or(0));
+        window.neighbor_ns = window.neighbor_ns.map(|ns| ns.saturating_sub(moved));
+        window.self_ns = window.self_ns.map(|ns| ns.saturating_add(moved));
+        let Some((key, ns)) = blames.largest() else { return };
+        let share = share(ns, waited);
+        if share >= LEAST_SHARE {
+            window.culprit = self.names.name(key).map(|name| Culprit { name: name.to_owned(), share });
+        }
+    }
+
+    fn stalls_of(&self, picks: &Picks<'_>) -> Vec<Stall> {
+        let name = |key: Option<u32>| key.and_then(|key| self.names.name(key)).map(str::to_owned);
+        let picks = picks.as_slice().iter();
+        picks
+            .map(|pick| Stall { begin: Mono(pick.begin), duration_ns: pick.duration, kind: pick.kind, culprit: name(pick.culprit) })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::history::Settings;
+    use crate::model::{ContainerKey, CulpritKey, EventFields, Evidence, Reading, TaskKey, Totals, Wait};
+
+    const MS: u64 = 1_000_000;
+    const CONTAINER: Subject = Subject::Container(ContainerKey(1));
+    const TASK: Subject = Subject::Task(TaskKey { tid: 5, start_ticks: 9 });
+    const ALL: EventFields = EventFields { throttled: true, culprits: true, memory: true };
+
+    fn empty() -> Store {
+        Store::new(Settings { retention: Duration::from_secs(120), resolution: Duration::from_millis(100), memory: 8 << 20 })
+    }
+
+    /// Readings from 1 000 to 2 000 ms with a CPU wait that grows by a tenth of the time, of four tasks.
+    fn read(store: &mut Store) {
+        for tenth in 10..=20u64 {
+            let mut totals = Totals { throttled_ns: Some(tenth), ..Totals::default() };
+            totals.delay_ns.set(DelayKind::Cpu, Some(tenth * 10 * MS));
+            totals.delay_ns.set(DelayKind::Reclaim, Some(tenth * MS));
+            let at = Mono(tenth * 100 * MS);
+            store.record(Reading { subject: CONTAINER, at, totals, evidence: Evidence::Taskstats, tasks: 4 });
+        }
+    }
+
+    fn wait(begin_ms: u64, end_ms: u64) -> Wait {
+        Wait::new(5, DelayKind::Cpu, Mono(begin_ms * MS), Mono(end_ms * MS))
+    }
+
+    fn window(store: &Store, subject: Subject, start_ms: u64, end_ms: u64) -> Window {
+        store.window_mono(subject, Mono(start_ms * MS), Mono(end_ms * MS))
+    }
+
+    #[test]
+    fn readings_answer_where_too_little_was_seen() {
+        let mut store = empty();
+        store.events_begin(Mono(1_500 * MS), ALL);
+        store.events_until(Mono(1_900 * MS));
+        store.record_lost(Mono(1_600 * MS), Mono(1_700 * MS));
+        read(&mut store);
+        let told = |start, end| {
+            let window = window(&store, CONTAINER, start, end);
+            (window.evidence, window.coverage, window.resolution_ns / MS, window.stalled_ns)
+        };
+        assert_eq!(told(1_000, 1_500), (Some(Evidence::Taskstats), 1.0, 100, None), "before");
+        assert_eq!(told(1_410, 1_590), (Some(Evidence::Bpf), 0.5, 100, Some(0)), "half of it");
+        assert_eq!(told(1_409, 1_590), (Some(Evidence::Taskstats), 1.0, 100, None), "less than half");
+        assert_eq!(told(1_500, 1_600), (Some(Evidence::Bpf), 1.0, 0, Some(0)), "all");
+        assert_eq!(told(1_600, 1_700), (Some(Evidence::Taskstats), 1.0, 100, None), "all lost");
+        assert_eq!(told(1_500, 1_900), (Some(Evidence::Bpf), 0.75, 100, Some(0)), "a quarter lost");
+        assert_eq!(told(1_950, 1_980), (Some(Evidence::Taskstats), 1.0, 100, None), "not told yet");
+    }
+
+    #[test]
+    fn single_waits_and_readings_stand_side_by_side() {
+        let mut store = empty();
+        store.events_begin(Mono(0), ALL);
+        read(&mut store);
+        store.events_until(Mono(3_000 * MS));
+        store.record_wait(&[CONTAINER], wait(1_120, 1_125));
+        let within = window(&store, CONTAINER, 1_100, 1_200);
+        assert_eq!((within.delay_ns.get(DelayKind::Cpu), within.stalled_ns), (Some(10 * MS), Some(5 * MS)));
+        assert_eq!((within.delay_ns.get(DelayKind::Reclaim), within.delay_ns.get(DelayKind::BlockIo)), (Some(MS), None));
+        assert_eq!((within.throttled_ns, within.throttled_clock_ns), (Some(0), Some(1)));
+        let beyond = window(&store, CONTAINER, 1_900, 2_300);
+        assert_eq!((beyond.coverage, beyond.delay_ns.get(DelayKind::Reclaim), beyond.throttled_clock_ns), (1.0, Some(MS), None));
+    }
+
+    #[test]
+    fn what_the_source_does_not_see_is_absent_or_as_it_was_read() {
+        let mut store = empty();
+        store.events_begin(Mono(0), EventFields::default());
+        read(&mut store);
+        store.events_until(Mono(3_000 * MS));
+        let container = window(&store, CONTAINER, 1_100, 1_200);
+        assert_eq!((container.throttled_ns, container.neighbor_ns, container.self_ns), (None, None, None));
+        assert_eq!(container.delay_ns.get(DelayKind::Reclaim), Some(MS));
+        assert_eq!(window(&store, TASK, 1_100, 1_200).delay_ns.known().collect::<Vec<_>>(), [(DelayKind::Cpu, 0)]);
+    }
+
+    #[test]
+    fn nobody_knows_a_container_never_told_of_but_a_task_never_waited() {
+        let mut store = empty();
+        assert_eq!(window(&store, TASK, 1, 2), Window::default());
+        store.events_begin(Mono(0), ALL);
+        store.events_until(Mono(1_000 * MS));
+        assert_eq!(window(&store, CONTAINER, 1, 2), Window::default());
+        let task = window(&store, TASK, 1, 2);
+        assert_eq!((task.delay_ns.get(DelayKind::Cpu), task.coverage, task.longest_wait_ns), (Some(0), 1.0, Some(0)));
+        store.record_wait(&[TASK], wait(500, 600));
+        store.expire(Mono(130_000 * MS));
+        assert_eq!(window(&store, TASK, 500, 600), Window::default(), "out of history");
+    }
+
+    #[test]
+    fn a_culprit_has_a_name_and_a_tenth() {
+        let mut store = empty();
+        store.events_begin(Mono(0), ALL);
+        store.events_until(Mono(5_000 * MS));
+        store.culprit_name(CulpritKey(3), "cron", None);
+        for (begin, length, key, ns) in [(100, 100, 3, 10 * MS), (300, 100, 3, 10 * MS - 1), (500, 100, 4, 90 * MS)] {
+            let mut one = wait(begin, begin + length);
+            one.blame(CulpritKey(key), ns);
+            store.record_wait(&[TASK], one);
+        }
+        let culprit = |start, end| window(&store, TASK, start, end).culprit.map(|culprit| (culprit.name, culprit.share));
+        assert_eq!(culprit(100, 200), Some(("cron".to_owned(), 0.1)));
+        assert_eq!((culprit(300, 400), culprit(500, 600)), (None, None));
+        let stall = |start, end| window(&store, TASK, start, end).stalls[0].culprit.clone();
+        assert_eq!((stall(150, 180), stall(500, 600)), (Some("cron".to_owned()), None));
+    }
+
+    #[test]
+    fn a_wait_of_minutes_keeps_its_length_and_nearly_its_parts() {
+        let mut store = empty();
+        store.events_begin(Mono(0), ALL);
+        store.events_until(Mono(500_000 * MS));
+        let mut long = wait(1_000, 101_000);
+        (long.throttled_ns, long.self_ns) = (40_000 * MS + 1, 20_000 * MS + 1);
+        long.blame(CulpritKey(1), 40_000 * MS - 2);
+        store.record_wait(&[TASK], long);
+        let window = window(&store, TASK, 0, 200_000);
+        assert_eq!((window.stalled_ns, window.longest_wait_ns), (Some(100_000 * MS), Some(100_000 * MS)));
+        for (part, truth) in [(window.throttled_ns, 40_000 * MS), (window.self_ns, 20_000 * MS), (window.neighbor_ns, 40_000 * MS)] {
+            assert!(part.unwrap().abs_diff(truth) < 50, "{part:?} {truth}");
+        }
+    }
+
+    #[test]
+    fn a_wait_takes_less_than_forty_eight_bytes() {
+        let mut store = empty();
+        let before = store.memory();
+        for number in 0..10_000 {
+            let mut one = wait(number * 10, number * 10 + 15);
+            one.blame(CulpritKey(u32::try_from(number % 5).unwrap()), 5 * MS);
+            store.record_wait(&[TASK], one);
+        }
+        let each = (store.memory() - before) / 10_000;
+        assert!(each < 48, "{each} bytes");
+    }
+
+    #[test]
+    fn of_a_pod_one_of_whose_containers_is_not_seen_only_sums_are_told() {
+        let mut store = empty();
+        store.events_begin(Mono(0), ALL);
+        store.events_until(Mono(3_000 * MS));
+        store.record_wait(&[TASK], wait(1_100, 1_150));
+        let pod = |store: &Store| store.window_of_mono(&[TASK, CONTAINER], Mono(1_100 * MS), Mono(1_200 * MS));
+        assert_eq!((pod(&store).coverage, pod(&store).stalled_ns), (0.0, None));
+        read(&mut store);
+        let both = pod(&store);
+        assert_eq!((both.stalled_ns, both.delay_ns.get(DelayKind::Cpu)), (Some(50 * MS), Some(60 * MS)));
+    }
+}
