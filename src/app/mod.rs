@@ -1,1 +1,14 @@
-//! Room `app`: see the map in the crate root.
+//! Room `app`: wiring only. Builds the rooms from a configuration, connects them, takes them down again.
+
+mod agent;
+pub mod check;
+mod collect;
+mod health;
+mod hop;
+mod outlet;
+mod people;
+mod settings;
+mod view;
+
+pub use agent::{Agent, StartError, VERSION};
+pub use settings::start_telemetry;

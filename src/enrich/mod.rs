@@ -1,12 +1,66 @@
 //! Room `enrich`: trace request bytes + a view of the node -> trace request bytes. Pure.
+//!
+//! Three steps, so that the wiring can wait between them without holding anything:
+//!
+//! 1. [`scan`] checks the request and notes where its spans lie, when they ran, and what their resources claim;
+//! 2. [`Scan::identify`] asks the [`NodeView`] whose they are (the wiring then sees to readings that cover their ends);
+//! 3. [`apply`] writes what is known onto every span whose container is known, and copies everything else.
+//!
+//! Deliberately not here: transports, waiting, association rules (the view's `identify`), the verdict's rules (handed in
+//! with the [`Settings`]). Enrichment never fails: what cannot be enriched is passed on as it came, and counted.
 
-use crate::model::{Claims, Match, Wall, Window};
+mod apply;
+mod measure;
+mod run;
+mod scan;
+mod settings;
+mod stamp;
+#[cfg(test)]
+mod tests;
+
+use crate::model::{Claims, Match, Mono, Scope, Wall, Window};
+
+pub use crate::otlp::walk::NotProtobuf;
+pub use apply::{Enriched, Skipped, apply};
+pub use scan::{GroupView, Scan, scan};
+pub use settings::{EventSettings, Settings};
+pub use stamp::stamps_of;
 
 /// What enrichment asks of the node. The real one stands in `app`; tests bring their own.
 pub trait NodeView {
     /// Whose spans a resource's are; `None` when nobody here.
     fn identify(&self, claims: &Claims) -> Option<Match>;
+
     /// What happened to them between two instants of the sender's wall clock. `thread`: an OS thread id in the
     /// sender's pid namespace, where thread scope is on.
     fn window(&self, target: &Match, start: Wall, end: Wall, thread: Option<u32>) -> Window;
+
+    /// The wall clock's reading at an instant of the kernel's clock: where a stall event stands on its span.
+    fn wall(&self, instant: Mono) -> Wall;
+
+    /// What the window describes: the target's own scope, or the thread where the view resolved it.
+    fn scope(&self, target: &Match, thread: Option<u32>) -> Scope {
+        let _ = thread;
+        target.scope
+    }
+
+    /// CPU wait of a mesh pod's application and of its proxy between two instants; absent where there is no proxy.
+    fn mesh(&self, target: &Match, start: Wall, end: Wall) -> MeshDelay {
+        let _ = (target, start, end);
+        MeshDelay::default()
+    }
+
+    /// Resource attributes to add where absent. The view adds `host.name` and `k8s.node.name` to [`stamps_of`].
+    fn stamps(&self, target: &Match) -> Vec<(&'static str, String)> {
+        stamps_of(target)
+    }
+}
+
+/// CPU wait of the two sides of a pod with a mesh proxy, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MeshDelay {
+    /// The application containers'.
+    pub app_cpu_ns: Option<u64>,
+    /// The proxy container's.
+    pub proxy_cpu_ns: Option<u64>,
 }

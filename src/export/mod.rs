@@ -1,1 +1,23 @@
-//! Room `export`: see the map in the crate root.
+//! Room `export`: the OTLP client. Sends a request's bytes to every exporter of its pipeline and brings the answer back.
+//!
+//! [`Exporters::send`] tries again for as long as the sender waits, and only what may pass later. Everything of hyper
+//! stays in here.
+//!
+//! It deliberately has no queue and looks into no request: nothing is accepted here that downstream has not accepted.
+
+mod channel;
+mod compress;
+mod debug;
+mod dial;
+mod endpoint;
+mod exporters;
+mod file;
+mod grpc;
+mod headers;
+mod http;
+mod pool;
+mod response;
+mod retry;
+mod tls;
+
+pub use exporters::{Exporters, OpenError};

@@ -1,1 +1,9 @@
-//! Room `host`: see the map in the crate root.
+//! Room `host`: the only code that opens kernel files and sockets.
+
+mod error;
+mod files;
+mod netlink;
+mod taskstats;
+
+pub use error::{ErrorClass, HostError, Place};
+pub use taskstats::Taskstats;

@@ -1,4 +1,26 @@
 //! Room `ingest`: the OTLP server, gRPC and HTTP. Knows transports, sizes and status codes; knows nothing of spans.
+//!
+//! [`serve`] listens on every endpoint and hands each request, inflated and as protobuf, to the [`Handler`]; the
+//! handler's answer becomes the sender's. Everything of hyper stays in here.
+//!
+//! It deliberately does not look into requests, does not retry, does not queue: what finds no room in the budget is
+//! refused as retryable.
+
+mod body;
+mod budget;
+mod connection;
+mod counters;
+mod door;
+mod grpc;
+mod http;
+mod inflate;
+mod listen;
+mod pages;
+mod problem;
+mod reply;
+mod server;
+mod stream;
+mod tls;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,6 +29,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::model::{Answer, Peer, Signal};
+
+pub use counters::{Counter, Counters};
+pub use listen::{Address, BindError};
+pub use pages::{Page, Pages, serve_pages};
+pub use server::{Protocol, Running, serve};
 
 /// One OTLP request, inflated, as protobuf bytes (JSON is transcoded before it gets here).
 #[derive(Clone, Debug)]

@@ -1,21 +1,25 @@
 //! The vocabulary every room shares. Names nothing of this crate, does no I/O, reads no clock.
 
+pub mod agent;
 pub mod answer;
 pub mod claims;
 pub mod container;
 pub mod delay;
+pub mod facts;
 pub mod reading;
 pub mod snapshot;
 pub mod source;
 pub mod time;
 pub mod window;
 
+pub use agent::{AgentCounters, Ending, LeftOutLine, SpanOutcome, Unenriched};
 pub use answer::{Answer, Code, Refusal, Signal};
 pub use claims::{ClaimValue, Claims, Match, Peer};
 pub use container::{Container, ContainerKey, Pod, ProcessKey, Subject, TaskKey};
 pub use delay::{DelayKind, Delays};
+pub use facts::{Capabilities, Capability, CgroupFacts, CgroupLayout, Facts, Namespaces, TaskstatsFacts};
 pub use reading::{CgroupStat, Reading, Totals};
 pub use snapshot::{ContainerSnapshot, NodeCpu, NodeSnapshot};
 pub use source::{Absence, Evidence, SourceName};
-pub use time::{Mono, Wall};
+pub use time::{Mono, Wall, seconds};
 pub use window::{Culprit, Scope, Stall, Verdict, Window};

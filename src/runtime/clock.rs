@@ -18,6 +18,13 @@ pub fn wall_now() -> Wall {
     Wall(nanoseconds(ClockId::Realtime))
 }
 
+/// `CLOCK_BOOTTIME` now, nanoseconds: like the monotonic clock, but it runs on while the machine is suspended. The kernel
+/// tells start times of tasks on it (`fs/proc/array.c`: `start_boottime`).
+#[must_use]
+pub fn boot_now() -> u64 {
+    nanoseconds(ClockId::Boottime)
+}
+
 /// Both clocks at (nearly) one instant: the wall clock is read between two monotonic reads, and of a few tries
 /// the one with the narrowest bracket is taken.
 #[must_use]
@@ -34,9 +41,22 @@ pub fn both_now() -> (Mono, Wall) {
     (best.1, best.2)
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one place that reads a clock")]
 fn nanoseconds(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
     Duration::from_secs(seconds).as_nanos().try_into().unwrap_or(u64::MAX - 1_000_000_000).saturating_add(nanoseconds)
+}
+
+/// Now, as deadlines are counted. Under a paused test clock this is the test's time.
+#[must_use]
+pub fn instant_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
+/// CPU time of the calling thread, nanoseconds (`CLOCK_THREAD_CPUTIME_ID`).
+#[must_use]
+pub fn thread_cpu_now() -> u64 {
+    nanoseconds(ClockId::ThreadCPUTime)
 }

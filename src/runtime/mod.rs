@@ -1,3 +1,19 @@
-//! Room `runtime`: the only reader of clocks and the only spawner of tasks and threads.
+//! Room `runtime`: the only reader of clocks, the only spawner of tasks and threads, and what both ends of the
+//! hop share about stopping, pausing and watching files.
+//!
+//! It knows nothing of OTLP, of HTTP or of the kernel's readings; it starts nothing by itself.
 
+pub mod backoff;
 pub mod clock;
+pub mod files;
+pub mod io;
+pub mod pem;
+pub mod shutdown;
+pub mod tasks;
+pub mod thread;
+
+pub use backoff::Backoff;
+pub use files::Reloading;
+pub use io::Io;
+pub use shutdown::Stop;
+pub use tasks::{Spawner, Task, TaskFailed, Tasks};

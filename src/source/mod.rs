@@ -1,1 +1,40 @@
-//! Room `source`: see the map in the crate root.
+//! Room `source`: the sampler. One thread of its own looks at the kernel (through `host`), adds up what it sees per process
+//! and per container, and writes readings into the history and collections for the metrics.
+//!
+//! * [`Node`] is what it writes and others read: the index, the history, the latest collection.
+//! * [`start`] begins it; [`SamplerHandle`] asks it for fresh readings (`cover`), a look for new containers (`rescan`) or a
+//!   last collection (`collect`).
+//!
+//! Three rhythms: subjects that sent spans of late are read every `history.resolution`, all others every
+//! `collection_interval`, and new processes are looked for every second and whenever somebody names an unknown one.
+//! Processes in an active container's cgroup are looked for at each of its readings.
+//!
+//! What it deliberately does not do: decide which source to use (`ladder`), know who is who (`containers`), parse
+//! (`parse`), or make metrics (`metrics`). It never holds a lock while it reads the kernel.
+//!
+//! Rules of adding up (`account`, `accounting`, `threads` hold them as pure code): an older process's first look is its
+//! baseline, one born under the agent's eyes counts from zero; counters never go back; the dead stay in their container's
+//! total; every answer is checked against the process's kept handle, so a pid used again confuses nothing; delays that
+//! the kernel never counted are unknown.
+//!
+//! Not here yet, and where it goes: the exit listener adds the last values of a process in `reading` (its `growth` goes
+//! the same way as a polled one); the node-wide conservation error is computed in `collect` once host groups are added up.
+
+mod account;
+mod accounting;
+mod collect;
+mod handle;
+mod meter;
+mod node;
+mod reading;
+mod roster;
+mod sampler;
+mod sweep;
+mod threads;
+
+#[cfg(test)]
+mod live_tests;
+
+pub use handle::SamplerHandle;
+pub use node::{Collection, Node};
+pub use sampler::{RESCAN_SPACING, start};

@@ -1,0 +1,90 @@
+//! A service that sends its spans to stallspan, or to a Collector in front of it, with the ordinary OpenTelemetry SDK.
+//! Nothing in it knows stallspan: where its spans go and who it is come from the standard variables.
+//!
+//! ```sh
+//! export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 OTEL_SERVICE_NAME=checkout
+//! export OTEL_RESOURCE_ATTRIBUTES=process.pid=$$     # or container.id, k8s.pod.uid, … : whichever you know
+//! exec cargo run --release --example checkout -- --requests 200 --cpu-ms 5 --threads 2
+//! ```
+//!
+//! Each request burns some CPU time inside one span. For comparison, the service prints what the kernel told the span's
+//! own thread of its waiting (`run_delay`), one JSON object a line: the truth that `stallspan.delay.cpu` is held against.
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a program of its own: it prints, reads clocks and starts threads")]
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::Parser;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{Span as _, SpanKind, Tracer as _, TracerProvider as _};
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Works in requests and traces each.
+#[derive(Parser)]
+struct Arguments {
+    /// Requests of each thread, one after the other.
+    #[arg(long, default_value_t = 100)]
+    requests: u32,
+    /// CPU time of one request, milliseconds.
+    #[arg(long, default_value_t = 10)]
+    cpu_ms: u64,
+    /// Threads that work.
+    #[arg(long, default_value_t = 1)]
+    threads: u32,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    // The exporter speaks gRPC on a runtime of its own: one thread is plenty for it.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let _inside = runtime.enter();
+    let provider = SdkTracerProvider::builder().with_batch_exporter(SpanExporter::builder().with_tonic().build()?).build();
+    let tracer = provider.tracer("checkout");
+
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..arguments.threads).map(|_| scope.spawn(|| work(&tracer, &arguments))).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_panic| anyhow!("a worker panicked"))?)
+    })?;
+
+    provider.shutdown().context("sending the last spans")
+}
+
+fn work(tracer: &SdkTracer, arguments: &Arguments) -> Result<()> {
+    for number in 0..arguments.requests {
+        let waited = run_delay_ns()?;
+        let start = SystemTime::now();
+        let mut span = tracer.span_builder("POST /checkout").with_kind(SpanKind::Server).with_start_time(start).start(tracer);
+        span.set_attribute(KeyValue::new("checkout.request", i64::from(number)));
+
+        burn(Duration::from_millis(arguments.cpu_ms));
+
+        let end = SystemTime::now();
+        span.end_with_timestamp(end);
+        let waited = run_delay_ns()? - waited;
+        println!(
+            r#"{{"trace_id":"{}","span_id":"{}","start_ns":{},"end_ns":{},"run_delay_ns":{waited}}}"#,
+            span.span_context().trace_id(),
+            span.span_context().span_id(),
+            start.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos(),
+            end.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos(),
+        );
+    }
+    Ok(())
+}
+
+/// Keeps this thread busy until it has had so much of a CPU, however long that takes on the wall.
+fn burn(cpu: Duration) {
+    let cpu_now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
+    let end = cpu_now() + cpu;
+    while cpu_now() < end {
+        (0..2_000).for_each(|_| std::hint::spin_loop());
+    }
+}
+
+/// Nanoseconds this thread was runnable and not running since it began: the second number of its schedstat.
+fn run_delay_ns() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(text.split_whitespace().nth(1).context("the kernel was built without CONFIG_SCHED_INFO")?.parse()?)
+}

@@ -1,0 +1,192 @@
+//! The agent as a whole: started, running, stopped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::config::meaning;
+use crate::containers::{self, Index};
+use crate::export::{self, Exporters};
+use crate::history::{self, Store};
+use crate::host::{Host, HostError};
+use crate::ingest::{self, Address, BindError, Protocol, Running};
+use crate::metrics::About;
+use crate::model::Absence;
+use crate::runtime::clock::instant_now;
+use crate::runtime::{Stop, Task, Tasks};
+use crate::source::{Node, SamplerHandle};
+use crate::telemetry::Telemetry;
+use crate::{enrich, source};
+
+use super::collect::Collector;
+use super::hop::{Hop, Pipelines};
+use super::outlet::OwnOutlet;
+use super::people::People;
+use super::view::View;
+use super::{health, settings};
+
+/// The agent's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An endpoint cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// An exporter cannot be opened.
+    #[error(transparent)]
+    Export(#[from] export::OpenError),
+    /// The host's `/proc` cannot be read.
+    #[error("cannot read the host: {0}")]
+    Host(#[from] HostError),
+    /// The sampler's thread cannot be started.
+    #[error("cannot start the sampler: {0}")]
+    Sampler(#[source] std::io::Error),
+}
+
+/// A running agent.
+pub struct Agent {
+    running: Running,
+    sampler: SamplerHandle,
+    thread: JoinHandle<()>,
+    stop: Stop,
+    tasks: Tasks,
+    metrics: Option<Task<()>>,
+    telemetry: Arc<Telemetry>,
+    shutdown_timeout: Duration,
+}
+
+impl Agent {
+    /// Starts every room. What the node cannot supply is told in the log and by `stallspan.source.enabled`; only what makes
+    /// the agent useless is an error: no address to listen on, an exporter that cannot be opened, no `/proc`.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Self, StartError> {
+        let tasks = Tasks::new();
+        let stop = Stop::new();
+        let exporters = Exporters::open(&config.exporters, &tasks)?;
+        let host = Arc::new(Host::open(&config.sources.procfs_root, &config.sources.cgroupfs_root)?);
+        let about = settings::about(&host);
+        let node = Arc::new(node(&config));
+        let (sampler, thread) =
+            source::start(Arc::clone(&host), config.sources.clone(), Arc::clone(&node)).map_err(StartError::Sampler)?;
+        let counters = telemetry.counters();
+        let hop = Hop {
+            pipelines: pipelines(&config),
+            exporters: exporters.clone(),
+            view: View::new(Arc::clone(&node), config.traces.association.clone().into(), settings::stamps(&about)),
+            sampler: sampler.clone(),
+            settings: settings::enrich(&config, &host),
+            max_hold: config.traces.max_hold,
+            counters: telemetry.counters(),
+        };
+        let started = ingest::serve(&config.receiver, config.limits, Arc::new(hop), &tasks, Arc::new(ingest::Counters::default())).await;
+        let running = started.inspect_err(|_| sampler.stop())?;
+        if let Some(health) = &config.health_check {
+            ingest::serve_pages(&health.endpoint, health::pages(counters, stop.clone(), VERSION), &tasks, stop.clone())
+                .await
+                .inspect_err(|_| sampler.stop())?;
+        }
+        telemetry.connect(Arc::new(OwnOutlet(exporters.clone())));
+        watch_containerd(&config, &host, &node, &tasks, &stop);
+        let metrics = start_metrics(&config, &node, &exporters, &telemetry, about, &tasks, &sampler, &stop);
+        Ok(Self { running, sampler, thread, stop, tasks, metrics, telemetry, shutdown_timeout: config.service.shutdown_timeout })
+    }
+
+    /// Where the agent listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[(Protocol, Address)] {
+        &self.running.addresses
+    }
+
+    /// The first TCP address of the gRPC receiver.
+    #[must_use]
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.running.addresses.iter().find_map(|(protocol, address)| match (protocol, address) {
+            (Protocol::Grpc, Address::Tcp(address)) => Some(*address),
+            _ => None,
+        })
+    }
+
+    /// Has the sampler look for new processes and containers now.
+    pub async fn rescan(&self) -> bool {
+        self.sampler.rescan(instant_now() + Duration::from_secs(2)).await
+    }
+
+    /// Takes no new work, answers what is in flight, sends the last metrics, ends every task and thread.
+    pub async fn stop(self) {
+        self.stop.request();
+        self.running.shutdown(self.shutdown_timeout).await;
+        if let Some(metrics) = self.metrics {
+            // Its own last words are bounded; this only guards against a runtime that is stuck.
+            let _ended = timeout(LAST_METRICS * 2, metrics).await;
+        }
+        self.sampler.stop();
+        // Ends within one reading; a panic there was counted and told already.
+        let _ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        self.telemetry.shutdown(LAST_WORDS).await;
+        let _ended = timeout(LAST_WORDS, self.tasks.all_ended()).await;
+    }
+}
+
+/// Time for the last metrics export.
+const LAST_METRICS: Duration = Duration::from_secs(2);
+/// Time for own telemetry and stray tasks at the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+fn node(config: &Config) -> Node {
+    let history = history::Settings {
+        retention: config.sources.retention,
+        resolution: config.sources.resolution,
+        memory: config.sources.history_memory,
+    };
+    let node = Node::new(Index::new(config.sources.retention), Store::new(history));
+    if config.containers.containerd.is_none() {
+        node.set_containerd(Err(Absence::Disabled));
+    }
+    node
+}
+
+fn pipelines(config: &Config) -> Pipelines {
+    let meaning::Service { traces, metrics, logs, .. } = config.service.clone();
+    Pipelines { traces, metrics, logs }
+}
+
+fn watch_containerd(config: &Config, host: &Arc<Host>, node: &Arc<Node>, tasks: &Tasks, stop: &Stop) {
+    let Some(containerd) = config.containers.containerd.clone() else { return };
+    let people = People::new(Arc::clone(host), Arc::clone(node));
+    let stop = stop.clone();
+    tasks.spawn("containerd", async move {
+        containers::containerd::watch(containerd, |update| people.take(update), async move { stop.wait().await }).await;
+    });
+}
+
+#[expect(clippy::too_many_arguments, reason = "wiring: each is one room")]
+fn start_metrics(
+    config: &Config,
+    node: &Arc<Node>,
+    exporters: &Exporters,
+    telemetry: &Arc<Telemetry>,
+    about: About,
+    tasks: &Tasks,
+    sampler: &SamplerHandle,
+    stop: &Stop,
+) -> Option<Task<()>> {
+    let names = config.service.metrics.clone()?;
+    let collector = Collector {
+        node: Arc::clone(node),
+        exporters: exporters.clone(),
+        names,
+        counters: telemetry.counters(),
+        about,
+        with_agent: config.service.telemetry.metric_exporters.is_empty(),
+        interval: config.sources.collection_interval,
+    };
+    Some(tasks.spawn("metrics", collector.run(sampler.clone(), stop.clone(), LAST_METRICS)))
+}

@@ -1,0 +1,109 @@
+//! `check`: what this host can supply, through the same rooms as `run`.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::config::meaning::Containerd;
+use crate::containers::{self, RuntimeUpdate};
+use crate::export::Exporters;
+use crate::host::Host;
+use crate::ladder::{self, CheckItem, CheckStatus};
+use crate::model::Absence;
+use crate::runtime::{Stop, Tasks};
+
+use super::agent::StartError;
+
+/// `containers.containerd.endpoint` where nothing else was said.
+const DEFAULT_SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// Looks at everything the configuration needs. Starts nothing that stays.
+///
+/// # Errors
+/// When not even the question can be asked: no `/proc`, an exporter that cannot be opened.
+pub async fn look(config: &Config) -> Result<Vec<CheckItem>, StartError> {
+    let tasks = Tasks::new();
+    let host = Host::open(&config.sources.procfs_root, &config.sources.cgroupfs_root)?;
+    let facts = host.probe();
+    let plan = ladder::plan(&facts, &config.sources);
+    let mut items = ladder::checks(&facts, &plan, &config.sources);
+    items.push(containerd(config.containers.containerd.as_ref()).await);
+    let exporters = Exporters::open(&config.exporters, &tasks)?;
+    for name in config.exporters.keys() {
+        items.push(downstream(&exporters, name).await);
+    }
+    Ok(items)
+}
+
+async fn downstream(exporters: &Exporters, name: &str) -> CheckItem {
+    match exporters.probe(name).await {
+        Ok(place) => item("downstream", CheckStatus::Pass, format!("{name}: {place} can be reached")),
+        Err(why) => CheckItem {
+            lost: Some(format!("everything sent through {name}: senders are told to try again until it answers")),
+            cure: Some(format!("start what should listen there, or correct exporters.{name}.endpoint")),
+            ..item("downstream", CheckStatus::Warn, format!("{name}: {why}"))
+        },
+    }
+}
+
+async fn containerd(settings: Option<&Containerd>) -> CheckItem {
+    let Some(settings) = settings else {
+        return CheckItem {
+            lost: Some("names of pods, containers and images; containers are known by their cgroup path only".to_owned()),
+            cure: Some("remove `enabled: false` from containers.containerd".to_owned()),
+            ..item("containerd", CheckStatus::Warn, "switched off by the configuration".to_owned())
+        };
+    };
+    let socket = settings.socket.display();
+    match first_answer(settings.clone()).await {
+        Ok(count) => item("containerd", CheckStatus::Pass, format!("{socket} answers; {count} containers")),
+        Err(absence) => CheckItem {
+            lost: Some("names of pods, containers and images; containers are known by their cgroup path only".to_owned()),
+            cure: Some(cure(absence, settings)),
+            ..item("containerd", severity(absence, settings), format!("{socket}: {}", absence.word()))
+        },
+    }
+}
+
+/// A host without containerd at the default place is a host without containerd; one that somebody pointed us at must answer.
+fn severity(absence: Absence, settings: &Containerd) -> CheckStatus {
+    let by_default = settings.socket == Path::new(DEFAULT_SOCKET);
+    if absence == Absence::Absent && by_default { CheckStatus::Warn } else { CheckStatus::Fail }
+}
+
+fn cure(absence: Absence, settings: &Containerd) -> String {
+    match absence {
+        Absence::NoPermission => format!("ls -l {}", settings.socket.display()),
+        Absence::Absent => "start containerd, correct containers.containerd.endpoint, or set containers.containerd.enabled: false where there is none".to_owned(),
+        _ => "systemctl restart containerd".to_owned(),
+    }
+}
+
+/// The first full list, or why there is none.
+async fn first_answer(settings: Containerd) -> Result<usize, Absence> {
+    let patience = settings.timeout.min(Duration::from_secs(5)) + Duration::from_millis(500);
+    let answered = Stop::new();
+    let outcome: Mutex<Result<usize, Absence>> = Mutex::new(Err(Absence::Timeout));
+    let sink = |update: RuntimeUpdate| {
+        let known = match update {
+            RuntimeUpdate::Reconcile(list) => Ok(list.len()),
+            RuntimeUpdate::Status(Err(absence)) => Err(absence),
+            RuntimeUpdate::Status(Ok(())) | RuntimeUpdate::Upsert(_) | RuntimeUpdate::Gone { .. } => return,
+        };
+        if let Ok(mut slot) = outcome.lock() {
+            *slot = known;
+        }
+        answered.request();
+    };
+    let watching = containers::containerd::watch(settings, sink, answered.wait());
+    // Out of patience: the outcome says time-out.
+    let _ended = timeout(patience, watching).await;
+    outcome.into_inner().unwrap_or(Err(Absence::Failed))
+}
+
+fn item(id: &'static str, status: CheckStatus, detail: String) -> CheckItem {
+    CheckItem { id, status, detail, lost: None, cure: None }
+}

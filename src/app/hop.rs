@@ -1,0 +1,136 @@
+//! The hop: one request in, enriched, downstream's answer out.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::enrich::{self, Enriched, Scan};
+use crate::export::Exporters;
+use crate::ingest::{Handler, Request};
+use crate::model::{Answer, Code, Ending, Match, Mono, Refusal, Signal, Subject, Unenriched};
+use crate::runtime::clock::instant_now;
+use crate::source::SamplerHandle;
+use crate::telemetry::Counters;
+
+use super::view::View;
+
+/// Exporter names of each signal's pipeline; `None`: the signal is refused.
+#[derive(Clone, Debug)]
+pub struct Pipelines {
+    /// `service.pipelines.traces`
+    pub traces: Option<Vec<String>>,
+    /// `service.pipelines.metrics`
+    pub metrics: Option<Vec<String>>,
+    /// `service.pipelines.logs`
+    pub logs: Option<Vec<String>>,
+}
+
+impl Pipelines {
+    fn of(&self, signal: Signal) -> Option<&[String]> {
+        match signal {
+            Signal::Traces => self.traces.as_deref(),
+            Signal::Metrics => self.metrics.as_deref(),
+            Signal::Logs => self.logs.as_deref(),
+        }
+    }
+}
+
+/// Everything a request needs on its way through.
+pub struct Hop {
+    pub(super) pipelines: Pipelines,
+    pub(super) exporters: Exporters,
+    pub(super) view: View,
+    pub(super) sampler: SamplerHandle,
+    pub(super) settings: enrich::Settings,
+    pub(super) max_hold: Duration,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Handler for Hop {
+    fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
+        Box::pin(self.answer(request))
+    }
+}
+
+impl Hop {
+    async fn answer(&self, request: Request) -> Answer {
+        let Request { signal, body, deadline, peer } = request;
+        let Some(names) = self.pipelines.of(signal) else {
+            let signal = signal.word();
+            let cure = format!("no pipeline takes {signal}: add service.pipelines.{signal} to the configuration");
+            return Err(Refusal::new(Code::Unimplemented, cure));
+        };
+        let mut ledger = Ledger { counters: &self.counters, signal, spans: 0, ending: Ending::Failed };
+        let body = match signal {
+            Signal::Traces => {
+                let scanned = enrich::scan(body, peer, &self.settings);
+                let scan = scanned.map_err(|fault| {
+                    ledger.ending = Ending::Refused;
+                    Refusal::new(Code::InvalidArgument, fault.to_string())
+                })?;
+                ledger.spans = scan.spans();
+                self.enriched(&scan, deadline).await
+            }
+            Signal::Metrics | Signal::Logs => body,
+        };
+        let answer = self.exporters.send(names, signal, body, deadline).await;
+        ledger.ending = if answer.is_ok() { Ending::Forwarded } else { Ending::Refused };
+        answer
+    }
+
+    /// The request with the waiting time on its spans. Never fails: what cannot be told is left out and counted.
+    async fn enriched(&self, scan: &Scan, deadline: Instant) -> Bytes {
+        let hold_until = deadline.min(instant_now() + self.max_hold);
+        let targets = self.targets(scan, hold_until).await;
+        if let Some((subjects, until)) = self.wanted(scan, &targets) {
+            // Not covered in time: the spans' coverage tells.
+            let _covered = self.sampler.cover(&subjects, until, hold_until).await;
+        }
+        let enriched = enrich::apply(scan, &targets, &self.view, &self.settings);
+        self.count(&enriched);
+        enriched.body
+    }
+
+    /// Whose each resource is; has the sampler look again once where somebody who says who they are is not known.
+    async fn targets(&self, scan: &Scan, hold_until: Instant) -> Vec<Option<Match>> {
+        let targets = scan.identify(&self.view);
+        let stranger = scan.groups().zip(&targets).any(|(group, target)| target.is_none() && !group.claims.attributes.is_empty());
+        if stranger && self.sampler.rescan(hold_until).await {
+            return scan.identify(&self.view);
+        }
+        targets
+    }
+
+    /// The subjects the spans need readings of, and up to when.
+    fn wanted(&self, scan: &Scan, targets: &[Option<Match>]) -> Option<(Vec<Subject>, Mono)> {
+        let mut subjects: Vec<Subject> = targets.iter().flatten().flat_map(|target| target.subjects.iter().copied()).collect();
+        subjects.sort_unstable();
+        subjects.dedup();
+        let until = self.view.instant(scan.latest_end())?;
+        (!subjects.is_empty()).then_some((subjects, until))
+    }
+
+    fn count(&self, enriched: &Enriched) {
+        self.counters.enriched(enriched.enriched);
+        self.counters.unenriched(Unenriched::Unmatched, enriched.skipped.unmatched);
+        self.counters.unenriched(Unenriched::TooLarge, enriched.skipped.over_limit);
+    }
+}
+
+/// Counts a request exactly once, also when the sender goes away and the future is dropped.
+struct Ledger<'a> {
+    counters: &'a Counters,
+    signal: Signal,
+    spans: u64,
+    ending: Ending,
+}
+
+impl Drop for Ledger<'_> {
+    fn drop(&mut self) {
+        self.counters.settled(self.signal, self.ending, self.spans);
+    }
+}

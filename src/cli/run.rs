@@ -1,0 +1,61 @@
+//! `stallspan run`
+
+use std::process::ExitCode;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::ConfigArguments;
+use super::{config_file, output};
+use crate::app::{self, Agent};
+use crate::config::Config;
+
+pub(super) fn run(arguments: &ConfigArguments) -> ExitCode {
+    let loaded = match config_file::load_or_tell(&arguments.config, &arguments.sets.set, Some(&config_file::tls_file)) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    match start(loaded.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            output::note(&format!("stallspan: cannot start: {reason:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Comes back after SIGTERM or SIGINT, or with the reason why it could not start.
+fn start(config: Config) -> anyhow::Result<()> {
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let telemetry = app::start_telemetry(&config)?;
+        let interrupted = interrupted()?;
+        let agent = Agent::start(config, telemetry).await?;
+        for (protocol, address) in agent.addresses() {
+            tracing::info!(?protocol, %address, "listening");
+        }
+        interrupted.await;
+        tracing::info!("stopping: requests in flight are answered first");
+        agent.stop().await;
+        Ok(())
+    })
+}
+
+/// Threads of the data path; the sampler has one of its own.
+const WORKERS: usize = 2;
+
+pub(super) fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(WORKERS).thread_name("stallspan").enable_all().build()
+}
+
+/// Done at the first SIGTERM or SIGINT from now on.
+pub(super) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => (),
+            _ = interrupt.recv() => (),
+        }
+    })
+}

@@ -1,0 +1,114 @@
+//! The victim: a single-threaded service that works in requests and reports each with the OpenTelemetry SDK.
+//!
+//! Beside each request it notes what the kernel told its thread in `/proc/thread-self/schedstat` before and after:
+//! one JSON line a request on standard output.
+
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
+
+use opentelemetry::trace::{Span as _, SpanBuilder, SpanKind, TraceContextExt as _, Tracer as _, TracerProvider as _};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider};
+use serde::{Deserialize, Serialize};
+
+use crate::runtime::clock::{mono_now, thread_cpu_now};
+
+use super::children::pin_to;
+
+/// What the hidden command `demo-victim` is told.
+#[derive(Clone, Debug)]
+pub struct VictimArgs {
+    /// The hop.
+    pub endpoint: String,
+    /// How long to work.
+    pub seconds: f64,
+    /// The contested CPU.
+    pub cpu: usize,
+    /// Its own `container.id`, where it has a cgroup of its own.
+    pub container_id: Option<String>,
+}
+
+/// What the kernel told the victim's own thread about one request.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Truth {
+    /// Trace id of the request's span, hex.
+    pub trace_id: String,
+    /// Growth of `run_delay` over the request, ns.
+    pub run_delay_ns: u64,
+}
+
+/// The steps of a request and the CPU time each one takes.
+const STEPS: [(&str, u64); 3] = [("load cart", 4_000_000), ("price items", 9_000_000), ("render page", 5_000_000)];
+
+/// Body of the hidden command `demo-victim`.
+///
+/// # Errors
+/// When standard input closes before the go, the exporter cannot be built, or the kernel has no schedstat.
+pub fn victim_main(args: &VictimArgs) -> anyhow::Result<()> {
+    let mut go = [0_u8; 1];
+    std::io::stdin().read_exact(&mut go)?;
+    // The SDK's own threads stay off the contested CPU: they start before the pinning.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let provider = {
+        let _inside = runtime.enter();
+        provider(args)?
+    };
+    let tracer = provider.tracer("stallspan-demo");
+    pin_to(args.cpu);
+    let deadline = mono_now().plus(Duration::from_secs_f64(args.seconds).as_nanos().try_into().unwrap_or(u64::MAX));
+    let mut out = std::io::stdout().lock();
+    while mono_now() < deadline {
+        let truth = request(&tracer)?;
+        serde_json::to_writer(&mut out, &truth)?;
+        out.write_all(b"\n")?;
+    }
+    provider.force_flush()?;
+    provider.shutdown_with_timeout(Duration::from_secs(2))?;
+    Ok(())
+}
+
+fn provider(args: &VictimArgs) -> anyhow::Result<SdkTracerProvider> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(args.endpoint.clone()).build()?;
+    let batches = BatchConfigBuilder::default().with_scheduled_delay(Duration::from_millis(500)).build();
+    let mut attributes = vec![KeyValue::new("service.name", "checkout")];
+    match &args.container_id {
+        Some(id) => attributes.push(KeyValue::new("container.id", id.clone())),
+        None => attributes.push(KeyValue::new("process.pid", i64::from(std::process::id()))),
+    }
+    let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+    let resource = Resource::builder_empty().with_attributes(attributes).build();
+    Ok(SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource).build())
+}
+
+fn request(tracer: &SdkTracer) -> anyhow::Result<Truth> {
+    let before = own_run_delay_ns()?;
+    let span = SpanBuilder::from_name("GET /checkout").with_kind(SpanKind::Server).start(tracer);
+    let trace_id = span.span_context().trace_id().to_string();
+    let context = Context::current_with_span(span);
+    for (name, cpu_ns) in STEPS {
+        let mut step = tracer.build_with_context(SpanBuilder::from_name(name).with_kind(SpanKind::Internal), &context);
+        work(cpu_ns);
+        step.end();
+    }
+    context.span().end();
+    let run_delay_ns = own_run_delay_ns()?.saturating_sub(before);
+    Ok(Truth { trace_id, run_delay_ns })
+}
+
+/// Uses this much CPU time, however long the wall clock says it takes.
+fn work(cpu_ns: u64) {
+    let until = thread_cpu_now().saturating_add(cpu_ns);
+    while thread_cpu_now() < until {
+        std::hint::spin_loop();
+    }
+}
+
+/// Second field of `/proc/thread-self/schedstat` (`sched_info.run_delay`, ns).
+#[expect(clippy::disallowed_methods, reason = "the victim is an application: it asks the kernel about itself, not through the agent's host room")]
+fn own_run_delay_ns() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let field = text.split_ascii_whitespace().nth(1).unwrap_or_default();
+    Ok(field.parse()?)
+}

@@ -1,0 +1,238 @@
+//! Last step: write what is known onto the spans whose container is known, and copy everything else.
+
+use bytes::Bytes;
+
+use super::measure::{Measures, clip};
+use super::run::Run;
+use super::scan::{Group, Scan, ScopeNote, SpanNote};
+use super::{EventSettings, NodeView, Settings};
+use crate::model::time::seconds;
+use crate::model::{Match, Stall, Wall, Window};
+use crate::otlp::attribute::{self, RESOURCE_ATTRIBUTE_TAG, RESOURCE_TAG, SPAN_ATTRIBUTE, SPAN_EVENT};
+use crate::otlp::names;
+use crate::otlp::splice::Splice;
+use crate::otlp::walk::Extent;
+use crate::otlp::wire::{Field, Fields, Value, Varint};
+
+/// Most events a span ever gets, whatever is configured.
+const MAX_EVENTS: usize = 128;
+
+/// A request after enrichment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enriched {
+    /// The request to forward.
+    pub body: Bytes,
+    /// Spans in it.
+    pub spans: u64,
+    /// Spans that got attributes.
+    pub enriched: u64,
+    /// Spans that did not, by reason.
+    pub skipped: Skipped,
+}
+
+/// Why spans were passed on as they came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Nobody on this node is known to have sent them.
+    pub unmatched: u64,
+    /// The request would have grown past a limit.
+    pub over_limit: u64,
+}
+
+/// Enriches a scanned request. `targets`: what [`Scan::identify`] said.
+#[must_use]
+pub fn apply(scan: &Scan, targets: &[Option<Match>], view: &dyn NodeView, settings: &Settings) -> Enriched {
+    let spans = scan.spans();
+    let matched = if scan.over_limit() { 0 } else { matched_spans(scan, targets) };
+    if matched == 0 {
+        let skipped =
+            if scan.over_limit() { Skipped { unmatched: 0, over_limit: spans } } else { Skipped { unmatched: spans, over_limit: 0 } };
+        return Enriched { body: scan.body.clone(), spans, enriched: 0, skipped };
+    }
+    let expected = matched.saturating_mul(TYPICAL_ADDED).min(settings.max_added);
+    let mut writer = Writer {
+        scan,
+        view,
+        settings,
+        splice: Splice::of(&scan.body, expected),
+        run: Run::new(),
+        events: Vec::new(),
+        scratch: Vec::new(),
+        chosen: Vec::new(),
+        left: settings.max_added,
+        enriched: 0,
+        over_limit: 0,
+    };
+    for (group, target) in scan.groups.iter().zip(targets) {
+        if let Some(target) = target {
+            writer.group(group, target);
+        }
+    }
+    let Writer { splice, enriched, over_limit, .. } = writer;
+    let skipped = Skipped { unmatched: spans.saturating_sub(enriched + over_limit), over_limit };
+    Enriched { body: splice.finish().into(), spans, enriched, skipped }
+}
+
+/// What a span grows by, usually: eight delays, the five attributes of every span, a few events.
+const TYPICAL_ADDED: usize = 640;
+
+fn matched_spans(scan: &Scan, targets: &[Option<Match>]) -> usize {
+    scan.groups.iter().zip(targets).filter(|(_, target)| target.is_some()).map(|(group, _)| group.spans.len()).sum()
+}
+
+struct Writer<'a> {
+    scan: &'a Scan,
+    view: &'a dyn NodeView,
+    settings: &'a Settings,
+    splice: Splice<'a>,
+    run: Run,
+    events: Vec<u8>,
+    scratch: Vec<u8>,
+    chosen: Vec<(u64, usize)>,
+    /// Bytes that may still be added.
+    left: usize,
+    enriched: u64,
+    over_limit: u64,
+}
+
+impl Writer<'_> {
+    fn group(&mut self, group: &Group, target: &Match) {
+        let stamps = self.stamps(group, target);
+        let open = self.splice.open(group.extent, self.guess(group.spans.len()) + stamps.len());
+        let mut resource = group.resource;
+        if resource.is_none() && !stamps.is_empty() {
+            self.splice.insert(&[RESOURCE_TAG]);
+            let open = self.splice.begin(stamps.len());
+            self.splice.insert(&stamps);
+            self.splice.close(open);
+        }
+        for scope in self.scan.scopes.get(group.scopes.clone()).unwrap_or_default() {
+            if let Some(extent) = resource.take_if(|extent| extent.begin <= scope.extent.begin) {
+                self.stamp(extent, &stamps);
+            }
+            self.scope(scope, target);
+        }
+        if let Some(extent) = resource {
+            self.stamp(extent, &stamps);
+        }
+        self.splice.copy_to(group.extent.end);
+        self.splice.close(open);
+    }
+
+    fn guess(&self, spans: usize) -> usize {
+        spans.saturating_mul(self.run.len()).min(self.left)
+    }
+
+    fn stamp(&mut self, resource: Extent, stamps: &[u8]) {
+        if !stamps.is_empty() {
+            self.splice.grow(resource, [stamps]);
+        }
+    }
+
+    /// The resource attributes that are absent, as fields of a `Resource`.
+    fn stamps(&mut self, group: &Group, target: &Match) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut present = group.present;
+        for (key, value) in self.view.stamps(target) {
+            let bit = names::resource_index(key.as_bytes()).map_or(0, |index| 1 << index);
+            if bit != 0 && present & bit == 0 {
+                present |= bit;
+                attribute::push_text(&mut bytes, RESOURCE_ATTRIBUTE_TAG, key, clip(&value));
+            }
+        }
+        match self.left.checked_sub(bytes.len()) {
+            Some(left) => self.left = left,
+            None => bytes.clear(),
+        }
+        bytes
+    }
+
+    fn scope(&mut self, scope: &ScopeNote, target: &Match) {
+        let spans = self.scan.spans.get(scope.spans.clone()).unwrap_or_default();
+        let open = self.splice.open(scope.extent, self.guess(spans.len()));
+        for span in spans {
+            self.span(span, target);
+        }
+        self.splice.copy_to(scope.extent.end);
+        self.splice.close(open);
+    }
+
+    fn span(&mut self, span: &SpanNote, target: &Match) {
+        let thread = span.thread();
+        let duration = span.duration();
+        let (window, mesh) = match duration {
+            Some(_) => (self.view.window(target, span.start, span.end, thread), self.view.mesh(target, span.start, span.end)),
+            None => Default::default(),
+        };
+        let measures = Measures::of(&window, mesh, self.view.scope(target, thread), duration, self.settings);
+        self.events.clear();
+        if let Some(events) = self.settings.events
+            && measures.covered()
+            && !window.stalls.is_empty()
+        {
+            self.stall_events(&window, span, events);
+        }
+        let run = self.run.render(&measures);
+        let Some(left) = self.left.checked_sub(run.len() + self.events.len()) else {
+            self.over_limit += 1;
+            return;
+        };
+        self.left = left;
+        self.enriched += 1;
+        if span.carries_ours {
+            rewrite(&mut self.splice, self.scan.body(), span.extent(), run, &self.events);
+        } else {
+            self.splice.grow(span.extent(), [run, &self.events]);
+        }
+    }
+
+    /// The longest waits of the span, in the order in which they began.
+    fn stall_events(&mut self, window: &Window, span: &SpanNote, settings: EventSettings) {
+        let longest_first = window.stalls.iter().enumerate().filter(|(_, stall)| stall.duration_ns >= settings.min_wait_ns);
+        self.chosen.clear();
+        self.chosen.extend(longest_first.take(settings.max_per_span.min(MAX_EVENTS)).map(|(index, stall)| (stall.begin.0, index)));
+        self.chosen.sort_unstable();
+        for (_, index) in &self.chosen {
+            if let Some(stall) = window.stalls.get(*index) {
+                let (time, duration) = place(stall, self.view.wall(stall.begin), span);
+                let culprit = stall.culprit.as_deref().map(clip);
+                attribute::push_stall_event(&mut self.events, &mut self.scratch, time.0, stall.kind.word(), seconds(duration), culprit);
+            }
+        }
+    }
+}
+
+/// Where a stall event stands on its span: never before its start, never reaching past its end.
+fn place(stall: &Stall, began: Wall, span: &SpanNote) -> (Wall, u64) {
+    let duration = stall.duration_ns.min(span.end.since(span.start));
+    let latest = Wall(span.end.0.saturating_sub(duration));
+    (began.min(latest).max(span.start), duration)
+}
+
+/// Copies a span without what is ours in it, and puts the new run and events at its end.
+#[cold]
+fn rewrite(splice: &mut Splice<'_>, body: &[u8], extent: Extent, run: &[u8], events: &[u8]) {
+    let ours = || {
+        let fields = Fields::of(body.get(extent.begin..extent.end).unwrap_or_default());
+        fields.map_while(Result::ok).filter(|field| is_ours(field)).map(|field| extent.begin + field.start..extent.begin + field.end)
+    };
+    let kept = (extent.end - extent.begin).saturating_sub(ours().map(|field| field.len()).sum());
+    splice.copy_to(extent.length);
+    splice.insert(Varint::new((kept + run.len() + events.len()) as u64).as_bytes());
+    splice.skip_to(extent.begin);
+    for field in ours() {
+        splice.copy_to(field.start);
+        splice.skip_to(field.end);
+    }
+    splice.copy_to(extent.end);
+    splice.insert(run);
+    splice.insert(events);
+}
+
+fn is_ours(field: &Field<'_>) -> bool {
+    match field.value {
+        Value::Len(payload) if field.number == SPAN_ATTRIBUTE => attribute::is_ours(payload),
+        Value::Len(payload) if field.number == SPAN_EVENT => attribute::is_our_event(payload),
+        _ => false,
+    }
+}

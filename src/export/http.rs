@@ -1,0 +1,162 @@
+//! One OTLP/HTTP request: POST out, status and message back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use tokio::time::Instant;
+
+use super::compress::compress;
+use super::dial::Dialer;
+use super::endpoint;
+use super::headers::{USER_AGENT_VALUE, configured};
+use super::pool::Pool;
+use super::response::{Limited, MAX_RESPONSE};
+use super::retry::Attempt;
+use crate::config::meaning::{Compression, Encoding, OtlpExporter};
+use crate::model::{Answer, Code, Refusal, Signal};
+use crate::otlp::status::{self, RpcStatus};
+use crate::runtime::Spawner;
+use crate::runtime::clock::wall_now;
+
+/// An `otlp_http` exporter.
+#[derive(Debug)]
+pub struct HttpExporter {
+    routes: [Route; 3],
+    headers: HeaderMap,
+    compression: Compression,
+    encoding: Encoding,
+}
+
+#[derive(Debug)]
+struct Route {
+    signal: Signal,
+    pool: Arc<Pool>,
+    uri: Uri,
+    host: HeaderValue,
+}
+
+/// A request made ready once for all attempts.
+pub struct Prepared<'e> {
+    exporter: &'e HttpExporter,
+    route: &'e Route,
+    body: Bytes,
+}
+
+impl HttpExporter {
+    /// Connects when first used.
+    ///
+    /// # Errors
+    /// Says what of the configuration cannot be used.
+    pub fn open(config: &OtlpExporter, spawner: &Spawner) -> Result<Self, String> {
+        let base = endpoint::http(&config.endpoint)?;
+        let pool = Arc::new(Pool::new(Dialer::open(&base, config.tls.as_ref(), "http/1.1")?, spawner.clone()));
+        let route = |signal: Signal, own: Option<&String>| match own {
+            None => Route::new(signal, Arc::clone(&pool), &base.authority, &format!("{}/v1/{}", base.path, signal.word())),
+            Some(url) => {
+                let own = endpoint::http(url).map_err(|why| format!("{}_endpoint: {why}", signal.word()))?;
+                let dialer = Dialer::open(&own, config.tls.as_ref(), "http/1.1")?;
+                Route::new(signal, Arc::new(Pool::new(dialer, spawner.clone())), &own.authority, &own.path)
+            }
+        };
+        let routes = [
+            route(Signal::Traces, config.traces_endpoint.as_ref())?,
+            route(Signal::Metrics, config.metrics_endpoint.as_ref())?,
+            route(Signal::Logs, config.logs_endpoint.as_ref())?,
+        ];
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
+        headers.extend(configured(&config.headers)?);
+        let kind = match config.encoding {
+            Encoding::Proto => "application/x-protobuf",
+            Encoding::Json => "application/json",
+        };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        match config.compression {
+            Compression::None => None,
+            Compression::Gzip => headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip")),
+            Compression::Zstd => headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd")),
+        };
+        Ok(Self { routes, headers, compression: config.compression, encoding: config.encoding })
+    }
+
+    /// For a probe: every place requests go to.
+    pub fn dialers(&self) -> impl Iterator<Item = &Dialer> {
+        self.routes.iter().map(|route| route.pool.dialer())
+    }
+
+    /// Encodes and compresses a request.
+    ///
+    /// # Errors
+    /// A request that cannot be encoded.
+    pub fn prepare(&self, signal: Signal, body: Bytes) -> Result<Prepared<'_>, Refusal> {
+        let route = self.routes.iter().find(|route| route.signal == signal);
+        let route = route.ok_or_else(|| Refusal::new(Code::Internal, "no route for this signal"))?;
+        let encoded = match self.encoding {
+            Encoding::Proto => body,
+            Encoding::Json => return Err(Refusal::new(Code::Unimplemented, "JSON out comes later")),
+        };
+        Ok(Prepared { exporter: self, route, body: compress(self.compression, encoded)? })
+    }
+}
+
+impl Attempt for Prepared<'_> {
+    /// Dropping it closes the connection.
+    async fn attempt(&self, _: Instant) -> Answer {
+        let pool = &self.route.pool;
+        let taken = loop {
+            match pool.send(self.request()).await {
+                Ok(taken) => break taken,
+                // Closed by the server while idle, most likely before it saw the request.
+                Err(lost) if lost.was_idle => {}
+                Err(lost) => return Err(Refusal::new(Code::Unavailable, lost.why)),
+            }
+        };
+        let (response, connection) = taken.into_parts();
+        let (head, body) = response.into_parts();
+        let read = Limited::new(body, MAX_RESPONSE).whole().await;
+        if read.is_ok() {
+            pool.give_back(connection);
+        }
+        judge(&Response::from_parts(head, ()), read?.data)
+    }
+}
+
+impl Prepared<'_> {
+    fn request(&self) -> Request<Full<Bytes>> {
+        let mut request = Request::post(self.route.uri.clone()).body(Full::new(self.body.clone())).unwrap_or_default();
+        request.headers_mut().clone_from(&self.exporter.headers);
+        request.headers_mut().insert(HOST, self.route.host.clone());
+        request
+    }
+}
+
+impl Route {
+    fn new(signal: Signal, pool: Arc<Pool>, authority: &str, path: &str) -> Result<Self, String> {
+        let path = if path.is_empty() { "/" } else { path };
+        let uri = Uri::try_from(path).map_err(|why| format!("`{path}` is no path: {why}"))?;
+        let host = HeaderValue::try_from(authority).map_err(|_| format!("`{authority}` cannot be a server's name"))?;
+        Ok(Self { signal, pool, uri, host })
+    }
+}
+
+/// What a response says.
+fn judge(head: &Response<()>, body: Bytes) -> Answer {
+    let is = |name: &str| kind(head).is_some_and(|kind| kind.eq_ignore_ascii_case(name));
+    if head.status().is_success() {
+        return match () {
+            () if is("application/x-protobuf") => Ok(body),
+            // Accepted by something that does not speak OTLP back.
+            () => Ok(Bytes::new()),
+        };
+    }
+    let told = if is("application/json") { RpcStatus::from_json(&body) } else { RpcStatus::from_protobuf(&body) };
+    let retry_after = head.headers().get(RETRY_AFTER).map(HeaderValue::as_bytes);
+    Err(status::from_http(head.status().as_u16(), told, retry_after, wall_now()))
+}
+
+fn kind(head: &Response<()>) -> Option<&str> {
+    head.headers().get(CONTENT_TYPE)?.to_str().ok()?.split(';').next().map(str::trim)
+}

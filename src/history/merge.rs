@@ -1,0 +1,101 @@
+//! One window out of several: the containers of a pod.
+
+use crate::model::{DelayKind, Window};
+
+/// Sums where all know, coverage the least, resolution the greatest. Of what cannot be summed (time during which any
+/// task waited, the culprit) nothing is told when there is more than one window.
+#[must_use]
+pub fn merge(windows: Vec<Window>) -> Window {
+    let mut windows = windows.into_iter();
+    let Some(first) = windows.next() else { return Window::default() };
+    let mut merged = windows.fold(first, add);
+    merged.stalls.sort_by_key(|stall| std::cmp::Reverse(stall.duration_ns));
+    merged
+}
+
+fn add(mut sum: Window, other: Window) -> Window {
+    for kind in DelayKind::ALL {
+        sum.delay_ns.set(kind, both(sum.delay_ns.get(kind), other.delay_ns.get(kind)));
+    }
+    sum.throttled_ns = both(sum.throttled_ns, other.throttled_ns);
+    sum.throttled_clock_ns = both(sum.throttled_clock_ns, other.throttled_clock_ns);
+    sum.neighbor_ns = both(sum.neighbor_ns, other.neighbor_ns);
+    sum.self_ns = both(sum.self_ns, other.self_ns);
+    sum.longest_wait_ns = sum.longest_wait_ns.zip(other.longest_wait_ns).map(|(a, b)| a.max(b));
+    sum.stalled_ns = None;
+    sum.culprit = None;
+    sum.stalls.extend(other.stalls);
+    sum.coverage = sum.coverage.min(other.coverage);
+    sum.resolution_ns = sum.resolution_ns.max(other.resolution_ns);
+    sum.evidence = match (sum.evidence, other.evidence) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    sum
+}
+
+fn both(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    Some(a?.saturating_add(b?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Culprit, Evidence, Mono, Stall};
+
+    fn window(cpu: Option<u64>, coverage: f64, resolution_ns: u64, evidence: Option<Evidence>) -> Window {
+        let mut window = Window { coverage, resolution_ns, evidence, ..Window::default() };
+        window.delay_ns.set(DelayKind::Cpu, cpu);
+        window
+    }
+
+    #[test]
+    fn nothing_merged_is_nothing_known() {
+        assert_eq!(merge(vec![]), Window::default());
+    }
+
+    #[test]
+    fn one_window_stays_as_it_is() {
+        let one = Window {
+            stalled_ns: Some(5),
+            culprit: Some(Culprit { name: "x".into(), share: 1.0 }),
+            ..window(Some(7), 0.5, 100, Some(Evidence::Bpf))
+        };
+        assert_eq!(merge(vec![one.clone()]), one);
+    }
+
+    #[test]
+    fn sums_where_all_know() {
+        let a = Window {
+            throttled_ns: Some(1),
+            stalled_ns: Some(5),
+            longest_wait_ns: Some(4),
+            ..window(Some(7), 1.0, 100, Some(Evidence::Taskstats))
+        };
+        let b = Window {
+            throttled_ns: None,
+            stalled_ns: Some(5),
+            longest_wait_ns: Some(9),
+            ..window(Some(3), 0.5, 900, Some(Evidence::Schedstat))
+        };
+        let merged = merge(vec![a, b]);
+        assert_eq!(merged.delay_ns.get(DelayKind::Cpu), Some(10));
+        assert_eq!((merged.throttled_ns, merged.stalled_ns, merged.longest_wait_ns), (None, None, Some(9)));
+        assert_eq!((merged.coverage, merged.resolution_ns, merged.evidence), (0.5, 900, Some(Evidence::Taskstats)));
+    }
+
+    #[test]
+    fn one_that_knows_nothing_leaves_no_sum() {
+        let merged = merge(vec![window(Some(7), 1.0, 100, Some(Evidence::Taskstats)), Window::default()]);
+        assert_eq!(merged.delay_ns.get(DelayKind::Cpu), None);
+        assert_eq!(merged.coverage, 0.0);
+    }
+
+    #[test]
+    fn stalls_are_sorted_longest_first() {
+        let stall = |duration_ns| Stall { begin: Mono(1), duration_ns, kind: DelayKind::Cpu, culprit: None };
+        let with = |durations: &[u64]| Window { stalls: durations.iter().copied().map(stall).collect(), ..Window::default() };
+        let merged = merge(vec![with(&[5, 1]), with(&[9, 2])]);
+        assert_eq!(merged.stalls.iter().map(|stall| stall.duration_ns).collect::<Vec<_>>(), [9, 5, 2, 1]);
+    }
+}

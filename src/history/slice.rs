@@ -1,0 +1,318 @@
+//! What happened between two instants: both cuts interpolated, their difference taken.
+
+use super::series::{Era, OTHERS, Row, Series, THROTTLED};
+use crate::model::{DelayKind, Mono, Window};
+
+/// Cumulative values at one instant: the delay kinds in their order, then the throttled clock.
+type Values = [u64; OTHERS + 1];
+
+/// Index of the throttled clock in [`Values`].
+const THROTTLED_AT: usize = OTHERS;
+
+/// Readings without a gap between them, by index.
+#[derive(Clone, Copy)]
+struct Stretch {
+    first: usize,
+    last: usize,
+}
+
+/// The window of a series; `None` where nothing of it lies between readings, or `end` is before `start`.
+pub(super) fn between(series: &Series, start: Mono, end: Mono) -> Option<Window> {
+    let newest = series.newest()?.0;
+    let (low, high) = (start.0.max(series.oldest()?.0), end.0.min(newest));
+    if start > end || low > high || (low == high && start != end) || series.len() < 2 {
+        return None;
+    }
+    let left = series.rows_until(low).checked_sub(1)?.min(series.len().checked_sub(2)?);
+    let right = series.rows_before(high).max(left + 1);
+    let mut sum = Sum::new();
+    let mut open: Option<Stretch> = None;
+    for (era, first, last) in series.eras(left, right) {
+        if era.known == 0 {
+            sum.close(series, open.take(), low, high);
+            continue;
+        }
+        sum.note(era);
+        open = Some(Stretch { first: open.map_or(first, |stretch| stretch.first), last });
+    }
+    sum.close(series, open, low, high);
+    sum.finish(series, left, right, end.since(start))
+}
+
+/// The sum over the stretches of a window.
+struct Sum {
+    known: u16,
+    evidence: Option<crate::model::Evidence>,
+    inside: Values,
+    /// Growth between the readings around the window, edges not cut.
+    around: Values,
+    covered: u64,
+    any: bool,
+}
+
+impl Sum {
+    const fn new() -> Self {
+        Self { known: u16::MAX, evidence: None, inside: [0; OTHERS + 1], around: [0; OTHERS + 1], covered: 0, any: false }
+    }
+
+    fn note(&mut self, era: Era) {
+        self.known &= era.known;
+        self.evidence = Some(self.evidence.map_or(era.evidence, |best| best.min(era.evidence)));
+    }
+
+    fn close(&mut self, series: &Series, stretch: Option<Stretch>, low: u64, high: u64) {
+        let Some(Stretch { first, last }) = stretch.filter(|stretch| stretch.last > stretch.first) else { return };
+        let (Some(begin), Some(end)) = (series.row(first), series.row(last)) else { return };
+        let (from, to) = (low.max(begin.at), high.min(end.at));
+        if from > to {
+            return;
+        }
+        let (Some(before), Some(after)) = (at(series, from, first, last), at(series, to, first, last)) else { return };
+        add_growth(&mut self.inside, &before, &after);
+        add_growth(&mut self.around, &values(series, begin), &values(series, end));
+        self.covered = self.covered.saturating_add(to - from);
+        self.any = self.any || to > from || low == high;
+    }
+
+    fn finish(self, series: &Series, left: usize, right: usize, length: u64) -> Option<Window> {
+        if !self.any {
+            return None;
+        }
+        let mut window = Window { evidence: self.evidence, coverage: share(self.covered, length), ..Window::default() };
+        for (kind, value) in DelayKind::ALL.into_iter().zip(self.inside) {
+            window.delay_ns.set(kind, (self.known & 1 << (kind as u16) != 0).then_some(value));
+        }
+        if self.known & THROTTLED != 0 {
+            let alone = series.row(left)?.crowded == series.row(right)?.crowded;
+            window.throttled_clock_ns = self.inside.get(THROTTLED_AT).copied();
+            window.throttled_ns = self.throttled(&window, alone);
+        }
+        window.resolution_ns = distance(series, left, left + 1).max(distance(series, right.checked_sub(1)?, right));
+        Some(window)
+    }
+
+    /// The part of the CPU wait under quota. The cgroup's clock counts wall time per CPU, the wait counts every task: they
+    /// agree for one task only, and where the clock stood still there was no throttling whatever the number of tasks.
+    fn throttled(&self, window: &Window, alone: bool) -> Option<u64> {
+        let waited = window.delay_ns.get(DelayKind::Cpu);
+        if self.around.get(THROTTLED_AT) == Some(&0) || waited.is_some() && self.around.first() == Some(&0) {
+            return Some(0);
+        }
+        if alone { Some(waited?.min(window.throttled_clock_ns?)) } else { None }
+    }
+}
+
+/// The cumulative values at an instant between the rows `first` and `last`.
+fn at(series: &Series, instant: u64, first: usize, last: usize) -> Option<Values> {
+    let index = series.rows_until(instant).checked_sub(1)?.clamp(first, last);
+    let row = series.row(index)?;
+    if row.at == instant || index == last {
+        return Some(values(series, row));
+    }
+    let next = series.row(index + 1)?;
+    let (part, whole) = (instant.saturating_sub(row.at), next.at.saturating_sub(row.at));
+    let mut cut = values(series, row);
+    for (value, later) in cut.iter_mut().zip(values(series, next)) {
+        *value = interpolate(*value, later, part, whole);
+    }
+    Some(cut)
+}
+
+fn values(series: &Series, row: &Row) -> Values {
+    let mut values = [row.cpu; OTHERS + 1];
+    for (slot, other) in values.iter_mut().skip(1).zip(series.others(row)) {
+        *slot = other;
+    }
+    values
+}
+
+/// `from` + (`to` − `from`) × `part` ÷ `whole`, rounded down; exact at both ends, never going back between them.
+fn interpolate(from: u64, to: u64, part: u64, whole: u64) -> u64 {
+    let growth = to.saturating_sub(from);
+    if growth == 0 || whole == 0 {
+        return from;
+    }
+    let share = u128::from(growth) * u128::from(part.min(whole)) / u128::from(whole);
+    from.saturating_add(u64::try_from(share).unwrap_or(growth))
+}
+
+fn add_growth(sum: &mut Values, before: &Values, after: &Values) {
+    for ((sum, before), after) in sum.iter_mut().zip(before).zip(after) {
+        *sum = sum.saturating_add(after.saturating_sub(*before));
+    }
+}
+
+fn distance(series: &Series, before: usize, after: usize) -> u64 {
+    match (series.row(before), series.row(after)) {
+        (Some(before), Some(after)) => after.at.saturating_sub(before.at),
+        _ => 0,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share of nanoseconds; the last bits do not matter")]
+fn share(part: u64, whole: u64) -> f64 {
+    if part >= whole { 1.0 } else { part as f64 / whole as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ContainerKey, Evidence, Reading, Subject, Totals};
+
+    /// A reading in the shorthand of these tests: time, CPU wait, block I/O wait, throttled clock, tasks.
+    type Short = (u64, Option<u64>, Option<u64>, Option<u64>, u32);
+
+    fn series(readings: &[Short]) -> Series {
+        let mut series = Series::default();
+        for (at, cpu, io, throttled, tasks) in readings {
+            let mut totals = Totals { throttled_ns: *throttled, ..Totals::default() };
+            totals.delay_ns.set(DelayKind::Cpu, *cpu);
+            totals.delay_ns.set(DelayKind::BlockIo, *io);
+            let subject = Subject::Container(ContainerKey(1));
+            series.push(&Reading { subject, at: Mono(*at), totals, evidence: Evidence::Taskstats, tasks: *tasks }, 2);
+        }
+        series
+    }
+
+    fn cpu_only(readings: &[(u64, u64)]) -> Series {
+        series(&readings.iter().map(|(at, cpu)| (*at, Some(*cpu), None, None, 1)).collect::<Vec<_>>())
+    }
+
+    fn check(series: &Series, start: u64, end: u64, cpu: u64, coverage: f64, resolution_ns: u64) {
+        let window = between(series, Mono(start), Mono(end)).unwrap();
+        let found = (window.delay_ns.get(DelayKind::Cpu), window.coverage, window.resolution_ns);
+        assert_eq!(found, (Some(cpu), coverage, resolution_ns), "{start}..{end}");
+    }
+
+    fn nothing(series: &Series, start: u64, end: u64) {
+        assert_eq!(between(series, Mono(start), Mono(end)), None, "{start}..{end}");
+    }
+
+    #[test]
+    fn both_cuts_are_interpolated() {
+        let series = cpu_only(&[(100, 0), (200, 50), (400, 50), (500, 150)]);
+        check(&series, 100, 200, 50, 1.0, 100);
+        check(&series, 120, 180, 30, 1.0, 100);
+        check(&series, 150, 450, 75, 1.0, 100);
+        check(&series, 150, 300, 25, 1.0, 200);
+        check(&series, 200, 400, 0, 1.0, 200);
+        check(&series, 100, 500, 150, 1.0, 100);
+    }
+
+    #[test]
+    fn an_instant_inside_the_readings_is_covered_and_empty() {
+        let series = cpu_only(&[(100, 0), (200, 50)]);
+        check(&series, 150, 150, 0, 1.0, 100);
+        check(&series, 100, 100, 0, 1.0, 100);
+        check(&series, 200, 200, 0, 1.0, 100);
+        nothing(&series, 99, 99);
+        nothing(&series, 201, 201);
+    }
+
+    #[test]
+    fn outside_the_readings_nothing_is_known() {
+        let series = cpu_only(&[(100, 0), (200, 50)]);
+        nothing(&series, 0, 100);
+        nothing(&series, 200, 300);
+        nothing(&series, 300, 400);
+        nothing(&series, 180, 120);
+        nothing(&Series::default(), 0, 1_000);
+        nothing(&cpu_only(&[(100, 7)]), 0, 1_000);
+        nothing(&cpu_only(&[(100, 7)]), 100, 100);
+    }
+
+    #[test]
+    fn partly_outside_lowers_the_coverage() {
+        let series = cpu_only(&[(100, 0), (200, 50)]);
+        check(&series, 0, 200, 50, 0.5, 100);
+        check(&series, 150, 250, 25, 0.5, 100);
+        check(&series, 0, 400, 50, 0.25, 100);
+    }
+
+    #[test]
+    fn a_reading_that_knows_nothing_is_a_gap() {
+        let known = |at, cpu| (at, Some(cpu), None, None, 1);
+        let series = series(&[known(100, 0), known(200, 50), (300, None, None, None, 1), known(400, 90), known(500, 100)]);
+        check(&series, 100, 500, 60, 0.5, 100);
+        check(&series, 150, 250, 25, 0.5, 100);
+        nothing(&series, 220, 380);
+        check(&series, 400, 500, 10, 1.0, 100);
+    }
+
+    #[test]
+    fn a_kind_that_one_reading_does_not_know_is_absent() {
+        let series = series(&[
+            (100, Some(0), Some(0), None, 1),
+            (200, Some(1), Some(5), None, 1),
+            (300, Some(2), None, None, 1),
+            (400, Some(3), Some(9), None, 1),
+            (500, Some(4), Some(10), None, 1),
+        ]);
+        let io = |start, end| between(&series, Mono(start), Mono(end)).unwrap().delay_ns.get(DelayKind::BlockIo);
+        assert_eq!((io(100, 200), io(150, 250), io(210, 220), io(400, 500)), (Some(5), None, None, Some(1)));
+        check(&series, 100, 500, 4, 1.0, 100);
+    }
+
+    #[test]
+    fn what_was_known_just_before_never_goes_back() {
+        let series = cpu_only(&[(100, 50), (200, 40), (300, 60)]);
+        check(&series, 100, 200, 0, 1.0, 100);
+        check(&series, 100, 300, 10, 1.0, 100);
+    }
+
+    #[test]
+    fn readings_out_of_order_are_ignored() {
+        let series = cpu_only(&[(100, 0), (300, 20), (200, 5_000), (300, 6_000), (400, 30)]);
+        check(&series, 100, 400, 30, 1.0, 200);
+    }
+
+    #[test]
+    fn of_readings_too_near_the_newest_stays() {
+        let series = cpu_only(&[(100, 0), (110, 10), (111, 20), (112, 30)]);
+        assert_eq!(series.len(), 3);
+        check(&series, 100, 112, 30, 1.0, 10);
+    }
+
+    fn throttled(readings: &[Short], start: u64, end: u64) -> (Option<u64>, Option<u64>) {
+        let window = between(&series(readings), Mono(start), Mono(end)).unwrap();
+        (window.throttled_ns, window.throttled_clock_ns)
+    }
+
+    #[test]
+    fn the_throttled_part_is_told_only_where_it_can_be_known() {
+        let row = |at, cpu, clock, tasks| (at, Some(cpu), None, clock, tasks);
+        let still = [row(100, 0, Some(7), 4), row(200, 90, Some(7), 4)];
+        assert_eq!(throttled(&still, 120, 180), (Some(0), Some(0)), "the clock stood still");
+        let crowd = [row(100, 0, Some(0), 4), row(200, 90, Some(40), 4)];
+        assert_eq!(throttled(&crowd, 100, 200), (None, Some(40)), "several tasks");
+        let single = [row(100, 0, Some(0), 1), row(200, 90, Some(40), 1), row(300, 90, Some(40), 2)];
+        assert_eq!(throttled(&single, 100, 200), (Some(40), Some(40)), "one task");
+        assert_eq!(throttled(&single, 150, 200), (Some(20), Some(20)), "one task, part");
+        assert_eq!(throttled(&single, 150, 250), (None, Some(20)), "not alone throughout");
+        assert_eq!(throttled(&single, 220, 250), (Some(0), Some(0)), "the clock stood still later");
+        let over = [row(100, 0, Some(0), 1), row(200, 30, Some(100), 1)];
+        assert_eq!(throttled(&over, 100, 200), (Some(30), Some(100)), "never more than the wait");
+        let idle = [row(100, 5, Some(0), 9), row(200, 5, Some(100), 9)];
+        assert_eq!(throttled(&idle, 100, 200), (Some(0), Some(100)), "nobody waited");
+        let unknown = [row(100, 0, None, 1), row(200, 30, None, 1)];
+        assert_eq!(throttled(&unknown, 100, 200), (None, None), "no clock");
+    }
+
+    #[test]
+    fn a_second_task_that_thinning_took_out_is_remembered() {
+        let row = |at, cpu, clock, tasks| (at, Some(cpu), None, Some(clock), tasks);
+        let readings = [row(100, 0, 0, 1), row(110, 10, 5, 1), row(111, 11, 6, 2), row(112, 12, 7, 1), row(120, 20, 9, 1)];
+        assert_eq!(throttled(&readings, 100, 110).0, Some(5));
+        assert_eq!(throttled(&readings, 110, 120).0, None);
+    }
+
+    #[test]
+    fn expiry_keeps_the_reading_before_the_cutoff() {
+        let mut series = cpu_only(&[(100, 0), (200, 50), (300, 60), (400, 80)]);
+        series.expire(250);
+        check(&series, 250, 300, 5, 1.0, 100);
+        nothing(&series, 100, 200);
+        series.expire(1_000);
+        assert_eq!(series.len(), 1);
+    }
+}

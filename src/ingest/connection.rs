@@ -1,0 +1,230 @@
+//! One connection, from its first byte to its last: protocol, limits of hyper, idleness, stopping.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::door::Door;
+use super::http::Bounds;
+use super::reply::Reply;
+use super::stream::{Activity, Watched, speaks_http2};
+use super::{grpc, http};
+use crate::runtime::clock::instant_now;
+use crate::runtime::{Io, Spawner};
+
+/// Time for the first bytes where the protocol sets none.
+const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// A silent peer is asked for a sign of life after this long …
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// … and given this long for it.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Compressed and plain bytes of request headers.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// Bytes of an HTTP/1.1 head, and of hyper's read buffer.
+const MAX_HTTP1_BUFFER: usize = 32 * 1024;
+/// Header fields of an HTTP/1.1 request.
+const MAX_HTTP1_HEADERS: usize = 64;
+/// HTTP/2 bytes a peer may send ahead on one stream …
+const STREAM_WINDOW: u32 = 1 << 20;
+/// … and on all streams of a connection.
+const CONNECTION_WINDOW: u32 = 2 << 20;
+/// Largest DATA frame taken: hyper keeps it whole until it is complete.
+const MAX_FRAME: u32 = 64 * 1024;
+/// Response bytes waiting to be written, of one stream. Responses are small.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
+/// Streams reset by the peer before they were taken up (rapid reset, CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams reset here because of the peer's errors (CVE-2025-8671).
+const MAX_OWN_RESETS: usize = 100;
+/// How long what a refused sender still writes is read and dropped, so that it gets to read the refusal.
+const LINGER: Duration = Duration::from_secs(3);
+/// HTTP/2 streams of one connection over the HTTP port.
+const HTTP_STREAMS: u32 = 100;
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug)]
+pub enum Speaks {
+    /// OTLP/gRPC.
+    Grpc {
+        /// Largest message after inflation, bytes.
+        message: usize,
+        /// HTTP/2 streams a connection.
+        streams: u32,
+    },
+    /// OTLP/HTTP.
+    Http {
+        /// Of one request.
+        bounds: Bounds,
+        /// Time for a head.
+        head_timeout: Duration,
+        /// Time between requests.
+        idle_timeout: Duration,
+    },
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(mut io: Box<dyn Io>, speaks: Speaks, door: Arc<Door>, streams: Spawner) {
+    let first_bytes = match speaks {
+        Speaks::Grpc { .. } => FIRST_BYTES,
+        Speaks::Http { head_timeout, .. } => head_timeout,
+    };
+    let told = tokio::select! {
+        told = timeout(first_bytes, speaks_http2(&mut *io)) => told,
+        () = door.house.stop.wait() => return,
+    };
+    let Ok(Ok(Some((is_http2, first)))) = told else {
+        door.house.counters.handshakes_failed.add_one();
+        return;
+    };
+    let activity = Activity::new();
+    let io = Watched::new(first, io, Arc::clone(&activity));
+    let connection = Connection { door, speaks, activity };
+    match speaks {
+        _ if is_http2 => connection.http2(io, streams).await,
+        Speaks::Http { .. } => connection.http1(io).await,
+        Speaks::Grpc { .. } => connection.door.house.counters.handshakes_failed.add_one(),
+    }
+}
+
+struct Connection {
+    door: Arc<Door>,
+    speaks: Speaks,
+    activity: Arc<Activity>,
+}
+
+impl Connection {
+    async fn http2(self, io: Watched, streams: Spawner) {
+        let (max_streams, idle_timeout) = match self.speaks {
+            Speaks::Grpc { streams, .. } => (streams, None),
+            Speaks::Http { idle_timeout, .. } => (HTTP_STREAMS, Some(idle_timeout)),
+        };
+        let mut builder = http2::Builder::new(Executor(streams));
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .max_concurrent_streams(max_streams)
+            .max_header_list_size(MAX_HEADER_BYTES)
+            .max_frame_size(MAX_FRAME)
+            .max_send_buf_size(MAX_SEND_BUFFER)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_local_error_reset_streams(MAX_OWN_RESETS)
+            .auto_date_header(matches!(self.speaks, Speaks::Http { .. }));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service_fn(|request| self.request(request))));
+        let idle = idle_timeout.map(|idle| (idle, idle));
+        supervise(
+            &self,
+            idle,
+            connection.as_mut(),
+            |connection| connection.graceful_shutdown(),
+            |connection, context| connection.poll(context).map(|_| ()),
+        )
+        .await;
+    }
+
+    async fn http1(self, io: Watched) {
+        let Speaks::Http { head_timeout, idle_timeout, .. } = self.speaks else { return };
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HTTP1_BUFFER).max_headers(MAX_HTTP1_HEADERS);
+        let service = service_fn(|request| Box::pin(self.request(request)));
+        let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
+        let idle = Some((head_timeout, idle_timeout));
+        let ended = supervise(
+            &self,
+            idle,
+            connection.as_mut(),
+            |connection| connection.graceful_shutdown(),
+            |connection, context| connection.get_mut().poll_without_shutdown(context).map(|_| ()),
+        )
+        .await;
+        if ended {
+            let io = Pin::into_inner(connection).into_parts().io.into_inner();
+            hang_up(io, self.activity.has_unread()).await;
+        }
+    }
+
+    fn request(&self, request: Request<Incoming>) -> impl Future<Output = Result<Response<Reply>, Infallible>> + Send + 'static {
+        let busy = self.activity.request();
+        let (door, speaks, activity) = (Arc::clone(&self.door), self.speaks, Arc::clone(&self.activity));
+        async move {
+            let _busy = busy;
+            Ok(match speaks {
+                Speaks::Grpc { message, .. } => grpc::serve(&door, message, request).await,
+                Speaks::Http { bounds, .. } => http::serve(&door, bounds, &activity, request).await,
+            })
+        }
+    }
+}
+
+/// Drives a connection to its end, and no further than idleness and the end of service allow. Whether it ended by itself.
+async fn supervise<C>(
+    connection: &Connection,
+    idle: Option<(Duration, Duration)>,
+    mut driven: Pin<&mut C>,
+    mut last_request: impl FnMut(Pin<&mut C>),
+    mut poll: impl FnMut(Pin<&mut C>, &mut std::task::Context<'_>) -> std::task::Poll<()>,
+) -> bool {
+    let house = &connection.door.house;
+    let mut stopping = false;
+    loop {
+        let due = idle.map(|(head, idle)| connection.activity.due(head, idle).unwrap_or_else(|| after(idle.min(head))));
+        tokio::select! {
+            () = poll_fn(|context| poll(driven.as_mut(), context)) => return true,
+            () = house.stop.wait(), if !stopping => {
+                stopping = true;
+                last_request(driven.as_mut());
+            }
+            () = house.end.wait() => return false,
+            () = sleep_until(due.unwrap_or_else(|| after(PING_INTERVAL))), if due.is_some() => {
+                let overdue = idle.and_then(|(head, idle)| connection.activity.due(head, idle));
+                if overdue.is_some_and(|overdue| overdue <= instant_now()) {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+fn after(delay: Duration) -> Instant {
+    let now = instant_now();
+    now.checked_add(delay).unwrap_or(now)
+}
+
+/// Ends an HTTP/1.1 connection. Closing while the peer still writes would make its kernel throw the answer away
+/// (RFC 9112 §9.6), so what is unread is read for a while.
+async fn hang_up(mut io: Watched, unread: bool) {
+    let linger = async {
+        if io.shutdown().await.is_ok() && unread {
+            let mut dropped = [0; 4096];
+            while io.read(&mut dropped).await.is_ok_and(|length| length > 0) {}
+        }
+    };
+    // Whoever still writes after that does not want to know.
+    let _ = timeout(LINGER, linger).await;
+}
+
+/// Streams of an HTTP/2 connection are tasks of ours.
+#[derive(Clone)]
+struct Executor(Spawner);
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}

@@ -1,0 +1,108 @@
+//! What a connection's requests share, and the last step of every one of them: the handler.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+
+use super::budget::{Budget, Share, Ticket};
+use super::counters::Counters;
+use super::problem::Problem;
+use super::{Handler, Request};
+use crate::model::{Peer, Refusal, Signal};
+use crate::runtime::Stop;
+
+/// A sender's own deadline is met this much early, so that the answer gets there in time; at most a tenth of it.
+const REPLY_MARGIN: Duration = Duration::from_millis(100);
+/// How long past its deadline a handler may run before it is cut off.
+const OVERSTAY: Duration = Duration::from_millis(500);
+
+/// What all connections share.
+pub struct House {
+    /// Takes the requests.
+    pub handler: Arc<dyn Handler>,
+    /// Bytes in flight.
+    pub budget: Arc<Budget>,
+    /// No new work.
+    pub stop: Stop,
+    /// Requests in flight are answered now.
+    pub cut: Stop,
+    /// Connections end now.
+    pub end: Stop,
+    /// Longest time a sender is kept waiting.
+    pub max_wait: Duration,
+    /// What happened so far.
+    pub counters: Arc<Counters>,
+}
+
+/// One connection, as its requests see it.
+pub struct Door {
+    /// What all connections share.
+    pub house: Arc<House>,
+    /// Its part of the budget.
+    pub share: Arc<Share>,
+    /// The other end.
+    pub peer: Peer,
+}
+
+/// Why a request was not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// At the door.
+    Here(Problem),
+    /// By the handler.
+    Behind(Refusal),
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self::Here(problem)
+    }
+}
+
+impl Door {
+    /// When a request that arrived at `arrival` must be answered. `timeout`: what its sender asks for.
+    pub fn deadline(&self, arrival: Instant, timeout: Option<Duration>) -> Instant {
+        let own = timeout.map_or(self.house.max_wait, |timeout| timeout.saturating_sub(REPLY_MARGIN.min(timeout / 10)));
+        let wait = own.min(self.house.max_wait);
+        arrival.checked_add(wait).unwrap_or(arrival)
+    }
+
+    /// Refuses new work while stopping.
+    ///
+    /// # Errors
+    /// Where no new work is taken.
+    pub fn open(&self) -> Result<(), Problem> {
+        if self.house.stop.requested() { Err(Problem::Stopping) } else { Ok(()) }
+    }
+
+    /// Hands a request over and waits for its answer. The ticket is held until then.
+    ///
+    /// # Errors
+    /// The handler's refusal, or one for a handler that could not answer in time.
+    pub async fn hand_over(&self, signal: Signal, body: Bytes, deadline: Instant, ticket: Ticket) -> Result<Bytes, Refused> {
+        self.house.counters.handled.add_one();
+        let request = Request { signal, body, deadline, peer: self.peer };
+        let overstayed = deadline.checked_add(OVERSTAY).unwrap_or(deadline);
+        let answer = tokio::select! {
+            biased;
+            answer = self.house.handler.handle(request) => answer.map_err(Refused::Behind),
+            () = self.house.cut.wait() => Err(Problem::Stopping.into()),
+            () = sleep_until(overstayed) => Err(Problem::TimedOut.into()),
+        };
+        drop(ticket);
+        answer
+    }
+
+    /// Counts a refusal and says what the sender is told.
+    pub fn told(&self, refused: Refused) -> (Refusal, Option<http::StatusCode>) {
+        match refused {
+            Refused::Behind(refusal) => (refusal, None),
+            Refused::Here(problem) => {
+                self.house.counters.count(&problem);
+                (problem.refusal(), problem.http_status())
+            }
+        }
+    }
+}

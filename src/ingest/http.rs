@@ -1,0 +1,152 @@
+//! OTLP/HTTP: a POST whose body is the request, in protobuf or JSON.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body;
+
+use super::body::whole;
+use super::door::{Door, Refused};
+use super::inflate::{Coding, inflate};
+use super::problem::Problem;
+use super::reply::Reply;
+use super::stream::Activity;
+use crate::model::{Refusal, Signal};
+use crate::otlp::status::{self, RpcStatus};
+use crate::runtime::clock::instant_now;
+
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Protobuf,
+    Json,
+}
+
+/// Bounds of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Largest body, before and after inflation, bytes.
+    pub body: usize,
+    /// Time for the body to arrive.
+    pub read_timeout: Duration,
+}
+
+/// Serves one request.
+pub async fn serve<B>(door: &Door, bounds: Bounds, activity: &Activity, request: Request<B>) -> Response<Reply>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let encoding = encoding_of(request.headers());
+    let version = request.version();
+    let (head, mut body) = request.into_parts();
+    let answer = take(door, bounds, &head, encoding, &mut body).await;
+    let mut response = match answer {
+        Ok((signal, message)) => accepted(signal, encoding.unwrap_or(Encoding::Protobuf), message),
+        Err(refused) => {
+            let (refusal, own_status) = door.told(refused);
+            turned_away(encoding.unwrap_or(Encoding::Protobuf), &refusal, own_status)
+        }
+    };
+    if version < Version::HTTP_2 && !body.is_end_stream() {
+        // The rest of the body is not read: the connection cannot carry another request.
+        activity.left_unread();
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn take<B>(
+    door: &Door,
+    bounds: Bounds,
+    head: &http::request::Parts,
+    encoding: Option<Encoding>,
+    body: &mut B,
+) -> Result<(Signal, Bytes), Refused>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    door.open()?;
+    let path = head.uri.path();
+    let signal = signal_of(path).ok_or_else(|| Problem::NoSuchMethod(path.chars().take(200).collect()))?;
+    if head.method != Method::POST {
+        return Err(Problem::NotPost.into());
+    }
+    let encoding = encoding.ok_or(Problem::UnknownType)?;
+    let coding = coding_of(&head.headers)?;
+    let arrived_by = instant_now().checked_add(bounds.read_timeout).unwrap_or_else(instant_now);
+    let mut ticket = door.share.ticket();
+    let wire = whole(body, bounds.body, &mut ticket, arrived_by).await?;
+    let inflated = inflate(coding, wire, bounds.body, &mut ticket)?;
+    let message = match encoding {
+        Encoding::Protobuf => inflated,
+        Encoding::Json => return Err(Problem::UnknownType.into()),
+    };
+    let deadline = door.deadline(instant_now(), None);
+    let answer = door.hand_over(signal, message, deadline, ticket).await?;
+    Ok((signal, answer))
+}
+
+fn signal_of(path: &str) -> Option<Signal> {
+    match path {
+        "/v1/traces" => Some(Signal::Traces),
+        "/v1/metrics" => Some(Signal::Metrics),
+        "/v1/logs" => Some(Signal::Logs),
+        _ => None,
+    }
+}
+
+fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
+    let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let kind = kind.split(';').next()?.trim();
+    if kind.eq_ignore_ascii_case("application/x-protobuf") {
+        Some(Encoding::Protobuf)
+    } else if kind.eq_ignore_ascii_case("application/json") {
+        Some(Encoding::Json)
+    } else {
+        None
+    }
+}
+
+fn coding_of(headers: &HeaderMap) -> Result<Coding, Problem> {
+    let names: Vec<_> = headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    let name = names.join(",");
+    Coding::named(&name).ok_or_else(|| Problem::UnknownCoding(name.chars().take(50).collect()))
+}
+
+fn accepted(_signal: Signal, encoding: Encoding, message: Bytes) -> Response<Reply> {
+    let mut response = Response::new(Reply::data(message));
+    response.headers_mut().insert(CONTENT_TYPE, content_type(encoding));
+    response
+}
+
+fn turned_away(encoding: Encoding, refusal: &Refusal, own_status: Option<StatusCode>) -> Response<Reply> {
+    let told = RpcStatus::from(refusal);
+    let body = match encoding {
+        Encoding::Protobuf => told.to_protobuf(),
+        Encoding::Json => told.to_json(),
+    };
+    let mut response = Response::new(Reply::data(Bytes::from(body)));
+    let status = own_status.or_else(|| StatusCode::from_u16(status::http_status(refusal)).ok());
+    *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type(encoding));
+    if own_status == Some(StatusCode::METHOD_NOT_ALLOWED) {
+        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    if let Some(Ok(delay)) = refusal.retry_after.map(|delay| HeaderValue::try_from(status::render_retry_after(delay))) {
+        headers.insert(RETRY_AFTER, delay);
+    }
+    response
+}
+
+fn content_type(encoding: Encoding) -> HeaderValue {
+    match encoding {
+        Encoding::Protobuf => PROTOBUF,
+        Encoding::Json => JSON,
+    }
+}

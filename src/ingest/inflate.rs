@@ -1,0 +1,255 @@
+//! Content codings of requests, undone within a limit.
+//!
+//! Whole bodies only, and without an await: at most one inflation runs per worker thread, so the decoders' windows
+//! (up to 8 MiB for zstd) need no room in the budget of requests.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
+
+use super::budget::Ticket;
+use super::problem::Problem;
+
+/// The largest zstd window taken: 2^23 bytes, the least that RFC 8878 §3.1.1.1.2 recommends to support, and what the
+/// Collector's encoder uses.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// First piece of output made room for where the body does not say how long it becomes.
+const FIRST_PIECE: usize = 16 * 1024;
+/// Bytes of a gzip trailer that hold the inflated length (RFC 1952 §2.3.1).
+const GZIP_LENGTH_BYTES: usize = 4;
+/// Deflate cannot make more than this out of one byte (RFC 1951: 258 bytes from two codes of one bit).
+const DEFLATE_RATIO: usize = 1032;
+
+/// A content coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// As it is.
+    Identity,
+    /// RFC 1952, several members allowed.
+    Gzip,
+    /// RFC 8878, several frames allowed.
+    Zstd,
+    /// RFC 1950; HTTP only.
+    Deflate,
+}
+
+impl Coding {
+    /// The coding of this name; empty is identity.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let name = name.trim();
+        [
+            ("", Self::Identity),
+            ("identity", Self::Identity),
+            ("gzip", Self::Gzip),
+            ("x-gzip", Self::Gzip),
+            ("zstd", Self::Zstd),
+            ("deflate", Self::Deflate),
+        ]
+        .into_iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map(|(_, coding)| coding)
+    }
+}
+
+/// Undoes `coding`. `ticket` holds the bytes of `body`; afterwards it holds those of the result.
+///
+/// # Errors
+/// Larger than `limit`, no room in the budget, or not what the coding says.
+pub fn inflate(coding: Coding, body: Bytes, limit: usize, ticket: &mut Ticket) -> Result<Bytes, Problem> {
+    if coding == Coding::Identity || body.is_empty() {
+        return Ok(body);
+    }
+    let broken = |why: std::io::Error| Problem::Broken(format!("body is not valid {coding:?}: {why}"));
+    let mut out = Output { bytes: Vec::new(), limit, announced: announced(coding, &body).unwrap_or(FIRST_PIECE), ticket };
+    match coding {
+        Coding::Identity => {}
+        Coding::Gzip => out.fill(MultiGzDecoder::new(&*body), broken)?,
+        Coding::Deflate => {
+            let mut rest = &*body;
+            out.fill(ZlibDecoder::new(&mut rest), broken)?;
+            if !rest.is_empty() {
+                return Err(Problem::Broken("bytes follow the end of the deflated body".to_owned()));
+            }
+        }
+        Coding::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(&*body).map_err(broken)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
+            out.fill(decoder, broken)?;
+        }
+    }
+    Ok(out.finish())
+}
+
+/// The inflated length the body announces, where it does and where that is possible. Only a hint.
+fn announced(coding: Coding, body: &[u8]) -> Option<usize> {
+    let length = match coding {
+        Coding::Gzip => {
+            let trailer = body.last_chunk::<GZIP_LENGTH_BYTES>()?;
+            usize::try_from(u32::from_le_bytes(*trailer)).ok()?
+        }
+        Coding::Zstd => usize::try_from(zstd::zstd_safe::get_frame_content_size(body).ok()??).ok()?,
+        Coding::Identity | Coding::Deflate => return None,
+    };
+    let possible = coding == Coding::Zstd || length <= body.len().saturating_mul(DEFLATE_RATIO);
+    possible.then_some(length)
+}
+
+struct Output<'t> {
+    bytes: Vec<u8>,
+    limit: usize,
+    announced: usize,
+    ticket: &'t mut Ticket,
+}
+
+impl Output<'_> {
+    fn fill(&mut self, mut decoder: impl Read, broken: impl Fn(std::io::Error) -> Problem) -> Result<(), Problem> {
+        loop {
+            let room = self.make_room()?;
+            let before = self.bytes.len();
+            let piece = u64::try_from(room).unwrap_or(u64::MAX);
+            decoder.by_ref().take(piece).read_to_end(&mut self.bytes).map_err(&broken)?;
+            if self.bytes.len() > self.limit {
+                return Err(Problem::TooLarge { limit: self.limit });
+            }
+            if self.bytes.len().saturating_sub(before) < room {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Spare bytes, ticketed first. One byte more than the limit is asked for, to see whether it is exceeded.
+    fn make_room(&mut self) -> Result<usize, Problem> {
+        let end = self.limit.saturating_add(1);
+        let wanted = if self.bytes.is_empty() { self.announced.saturating_add(1) } else { self.bytes.len() };
+        let room = wanted.max(FIRST_PIECE).min(end.saturating_sub(self.bytes.len()));
+        self.ticket.grow(room)?;
+        self.bytes.reserve_exact(room);
+        Ok(room)
+    }
+
+    fn finish(mut self) -> Bytes {
+        if self.bytes.capacity() / 2 > self.bytes.len() {
+            self.bytes.shrink_to_fit();
+        }
+        self.ticket.shrink_to(self.bytes.capacity());
+        Bytes::from(self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::super::budget::{Budget, Share};
+    use super::*;
+
+    const LIMIT: usize = 100_000;
+
+    fn gzip(body: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn deflate(body: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(body: &[u8]) -> Vec<u8> {
+        zstd::encode_all(body, 1).unwrap()
+    }
+
+    fn zstd_sized(body: &[u8]) -> Vec<u8> {
+        zstd::bulk::compress(body, 1).unwrap()
+    }
+
+    type Pack = fn(&[u8]) -> Vec<u8>;
+    const PACKS: [(Coding, Pack); 4] = [(Coding::Gzip, gzip), (Coding::Deflate, deflate), (Coding::Zstd, zstd), (Coding::Zstd, zstd_sized)];
+
+    fn run(coding: Coding, body: Vec<u8>, budget: usize) -> Result<(Bytes, usize), Problem> {
+        let budget = Budget::new(budget);
+        let mut ticket = Share::new(&budget).ticket();
+        ticket.grow(body.len()).unwrap();
+        let out = inflate(coding, Bytes::from(body), LIMIT, &mut ticket)?;
+        Ok((out, ticket.bytes()))
+    }
+
+    #[test]
+    fn the_limit_is_exact_for_every_coding() {
+        for (coding, pack) in PACKS {
+            for size in [0, 1, FIRST_PIECE, FIRST_PIECE + 1, 50_000, LIMIT - 1, LIMIT] {
+                let body: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+                let (out, held) = run(coding, pack(&body), 1 << 20).unwrap_or_else(|e| panic!("{coding:?} {size}: {e:?}"));
+                assert_eq!(out, body, "{coding:?} {size}");
+                assert!(held >= size && held <= 2 * size + FIRST_PIECE, "{coding:?} {size}: holds {held}");
+            }
+            let over = run(coding, pack(&vec![7; LIMIT + 1]), 1 << 20);
+            assert_eq!(over.unwrap_err(), Problem::TooLarge { limit: LIMIT }, "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_limit() {
+        for (coding, pack) in PACKS {
+            let bomb = pack(&vec![0; 30_000_000]);
+            assert_eq!(run(coding, bomb, 1 << 26).unwrap_err(), Problem::TooLarge { limit: LIMIT }, "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn no_room_in_the_budget_is_told_as_such() {
+        for (coding, pack) in PACKS {
+            let problem = run(coding, pack(&[1; 90_000]), 60_000).unwrap_err();
+            assert!(matches!(problem, Problem::OverBudget(_)), "{coding:?}: {problem:?}");
+        }
+    }
+
+    #[test]
+    fn several_members_are_one_body() {
+        for (coding, pack) in [PACKS[0], PACKS[2]] {
+            let both = [pack(b"one "), pack(b"two")].concat();
+            assert_eq!(run(coding, both, 1 << 20).unwrap().0, "one two", "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn cut_bodies_and_garbage_are_broken() {
+        for (coding, pack) in PACKS {
+            let good = pack(&[5; 1000]);
+            for cut in 1..good.len() {
+                let problem = run(coding, good[..cut].to_vec(), 1 << 20).unwrap_err();
+                assert!(matches!(problem, Problem::Broken(_)), "{coding:?} cut to {cut}: {problem:?}");
+            }
+            let trailing = [good, b"garbage".to_vec()].concat();
+            assert!(matches!(run(coding, trailing, 1 << 20), Err(Problem::Broken(_))), "{coding:?} with garbage behind");
+            assert!(matches!(run(coding, b"plain text".to_vec(), 1 << 20), Err(Problem::Broken(_))), "{coding:?} of plain text");
+        }
+    }
+
+    #[test]
+    fn an_empty_body_is_empty_in_every_coding() {
+        for (coding, _) in PACKS {
+            assert_eq!(run(coding, Vec::new(), 100).unwrap(), (Bytes::new(), 0));
+        }
+    }
+
+    #[test]
+    fn names_of_codings() {
+        for (name, expected) in [
+            ("", Some(Coding::Identity)),
+            ("identity", Some(Coding::Identity)),
+            (" GZip ", Some(Coding::Gzip)),
+            ("x-gzip", Some(Coding::Gzip)),
+            ("zstd", Some(Coding::Zstd)),
+            ("deflate", Some(Coding::Deflate)),
+            ("br", None),
+            ("gzip, zstd", None),
+        ] {
+            assert_eq!(Coding::named(name), expected, "{name:?}");
+        }
+    }
+}

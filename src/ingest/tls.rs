@@ -1,0 +1,76 @@
+//! TLS of the server: certificates that may change on disk, and clients that may have to show one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::{TLS12, TLS13};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::meaning::{ServerTls, TlsVersion};
+use crate::runtime::{Io, Reloading, pem};
+
+/// Time for a handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Makes TLS connections of plain ones.
+#[derive(Debug)]
+pub struct Acceptor {
+    config: Reloading<Arc<ServerConfig>>,
+}
+
+impl Acceptor {
+    /// Reads the files. `protocols`: what is offered by ALPN, best first.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn open(tls: &ServerTls, protocols: &[&str]) -> Result<Self, String> {
+        let mut files = vec![tls.cert_file.clone(), tls.key_file.clone()];
+        files.extend(tls.client_ca_file.clone());
+        let (tls, reload) = (tls.clone(), tls.reload_interval);
+        let protocols: Vec<Vec<u8>> = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let load = move || server_config(&tls, &protocols).map(Arc::new);
+        Ok(Self { config: Reloading::open(files, reload, Box::new(load))? })
+    }
+
+    /// The handshake. `None` where it fails or takes too long.
+    pub async fn accept(&self, io: Box<dyn Io>) -> Option<Box<dyn Io>> {
+        let acceptor = TlsAcceptor::from(Arc::clone(&*self.config.get()));
+        match timeout(HANDSHAKE, acceptor.accept(io)).await {
+            Ok(Ok(stream)) => Some(Box::new(stream)),
+            Ok(Err(why)) => {
+                tracing::debug!(%why, "TLS handshake failed");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+fn server_config(tls: &ServerTls, protocols: &[Vec<u8>]) -> Result<ServerConfig, String> {
+    let provider = pem::provider();
+    let versions: &[_] = match tls.min_version {
+        TlsVersion::V1_2 => &[&TLS13, &TLS12],
+        TlsVersion::V1_3 => &[&TLS13],
+    };
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions).map_err(|why| why.to_string())?;
+    let builder = match &tls.client_ca_file {
+        None => builder.with_no_client_auth(),
+        Some(file) => {
+            let authorities = Arc::new(pem::authorities(file)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider)
+                .build()
+                .map_err(|why| format!("{}: {why}", file.display()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let (chain, key) = (pem::certificates(&tls.cert_file)?, pem::private_key(&tls.key_file)?);
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|why| format!("{} and {} do not fit together: {why}", tls.cert_file.display(), tls.key_file.display()))?;
+    config.alpn_protocols = protocols.to_vec();
+    Ok(config)
+}

@@ -1,0 +1,55 @@
+//! The host's snapshot, number by number.
+
+use super::container::{faults, pressure, reclaim};
+use super::sheet::{Point, Sheet};
+use crate::model::{NodeCpu, NodeSnapshot, SourceName, Wall};
+use crate::otlp::metric_names as names;
+use crate::otlp::metric_names::{Metric, key};
+
+/// `CONFIG_NR_CPUS` ends here on every architecture: more lines than this are not CPUs.
+const MAX_CPUS: usize = 8_192;
+
+/// Names of mesh proxies told apart: there are a handful of meshes.
+const MAX_PROXY_NAMES: usize = 64;
+
+/// Writes everything that is known.
+pub(super) fn fill(sheet: &mut Sheet<'_>, node: &NodeSnapshot) {
+    // Every counter of the host began at boot; 0 is OTLP's word for a start that is not known.
+    let boot = node.boot.unwrap_or_default();
+    paging(sheet, node, boot);
+    cpus(sheet, &names::NODE_CPU_WAIT_TIME, node, boot, |cpu| cpu.wait_ns);
+    cpus(sheet, &names::NODE_CPU_RUN_TIME, node, boot, |cpu| cpu.run_ns);
+    cpus(sheet, &names::NODE_CPU_TIMESLICES, node, boot, |cpu| cpu.timeslices);
+    pressure(sheet, &names::NODE_PRESSURE_TIME, boot, &node.pressure_ns);
+    reclaim(sheet, &names::NODE_MEMORY_RECLAIM_PAGES, boot, node.reclaim_pages);
+    sheet.counter(&names::NODE_MEMORY_ALLOCATION_STALLS, Point::default(), boot, node.allocation_stalls);
+    sheet.counter(&names::NODE_MEMORY_COMPACTION_STALLS, Point::default(), boot, node.compaction_stalls);
+    sheet.level(&names::NODE_CGROUPS_DYING, Point::default(), boot, node.cgroups_dying);
+    for (number, (name, count)) in node.mesh_proxies.iter().take(MAX_PROXY_NAMES).enumerate() {
+        sheet.level(&names::NODE_MESH_PROXIES, Point::of(number, &[(key::PROXY_NAME.key, name)]), boot, Some(*count));
+    }
+    sources(sheet, node, boot);
+}
+
+fn paging(sheet: &mut Sheet<'_>, node: &NodeSnapshot, boot: Wall) {
+    // A page that comes from or goes to swap is the work of a major fault, as the Collector's host metrics have it.
+    for (number, (direction, pages)) in key::PAGING_DIRECTION.values.iter().zip(node.swap_pages).enumerate() {
+        let attributes = [(key::PAGING_FAULT_TYPE.key, "major"), (key::PAGING_DIRECTION.key, *direction)];
+        sheet.counter(&names::SYSTEM_PAGING_OPERATIONS, Point::of(number, &attributes), boot, pages);
+    }
+    faults(sheet, &names::SYSTEM_PAGING_FAULTS, boot, node.faults);
+}
+
+fn cpus(sheet: &mut Sheet<'_>, metric: &'static Metric, node: &NodeSnapshot, boot: Wall, value: impl Fn(&NodeCpu) -> u64) {
+    for cpu in node.cpus.iter().take(MAX_CPUS) {
+        sheet.counter(metric, Point::of_cpu(key::CPU_LOGICAL_NUMBER.key, cpu.cpu), boot, Some(value(cpu)));
+    }
+}
+
+fn sources(sheet: &mut Sheet<'_>, node: &NodeSnapshot, boot: Wall) {
+    for (number, (source, state)) in node.sources.iter().take(SourceName::ALL.len()).enumerate() {
+        let mut attributes = vec![(key::SOURCE.key, source.word())];
+        attributes.extend(state.err().map(|absence| (key::SOURCE_REASON.key, absence.word())));
+        sheet.level(&names::SOURCE_ENABLED, Point::of(number, &attributes), boot, Some(u64::from(state.is_ok())));
+    }
+}

@@ -1,0 +1,165 @@
+//! What the agent counts of its own work.
+
+use super::{Signal, Wall};
+
+/// What became of spans (`stallspan.outcome` of `stallspan.agent.spans`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SpanOutcome {
+    /// Taken off the wire and answered: always the sum of forwarded, refused and failed.
+    Received,
+    /// Left with numbers of their container.
+    Enriched,
+    /// Left without, because no container of this node was found for them.
+    Unmatched,
+    /// Accepted downstream.
+    Forwarded,
+    /// Not taken: over a limit, malformed, or refused downstream.
+    Refused,
+    /// Lost to an error of the agent's own.
+    Failed,
+}
+
+impl SpanOutcome {
+    /// Every outcome, in the contract's order.
+    pub const ALL: [Self; 6] = [Self::Received, Self::Enriched, Self::Unmatched, Self::Forwarded, Self::Refused, Self::Failed];
+
+    /// The word of the contract.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Enriched => "enriched",
+            Self::Unmatched => "unmatched",
+            Self::Forwarded => "forwarded",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ending {
+    /// Downstream accepted it.
+    Forwarded,
+    /// Refused, here or downstream.
+    Refused,
+    /// An error of the agent's own.
+    Failed,
+}
+
+impl Ending {
+    /// Every ending.
+    pub const ALL: [Self; 3] = [Self::Forwarded, Self::Refused, Self::Failed];
+
+    /// Value of `stallspan.outcome`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Why a span left without a delay on it (`stallspan.reason` of `stallspan.agent.unenriched_spans`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unenriched {
+    /// No container of this node was found for its resource.
+    Unmatched,
+    /// No answer within `traces.max_hold`.
+    Late,
+    /// Start or end missing, or end before start.
+    BadTimes,
+    /// The history holds no reading of the span's window.
+    NoReadings,
+    /// The request would have grown past a limit.
+    TooLarge,
+    /// Enrichment itself failed.
+    Failed,
+}
+
+impl Unenriched {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [Self::Unmatched, Self::Late, Self::BadTimes, Self::NoReadings, Self::TooLarge, Self::Failed];
+
+    /// Value of `stallspan.reason`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unmatched => "unmatched",
+            Self::Late => "late",
+            Self::BadTimes => "bad_times",
+            Self::NoReadings => "no_readings",
+            Self::TooLarge => "too_large",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Why a line of the agent's own log was left out (`stallspan.reason` of `stallspan.agent.log_lines.suppressed`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LeftOutLine {
+    /// Too many of the same kind within a second.
+    Repeated,
+    /// Standard error did not take lines as fast as they came.
+    Backlog,
+}
+
+impl LeftOutLine {
+    /// Every reason.
+    pub const ALL: [Self; 2] = [Self::Repeated, Self::Backlog];
+
+    /// Value of `stallspan.reason`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Repeated => "repeated",
+            Self::Backlog => "backlog",
+        }
+    }
+}
+
+/// One look at the agent's own counters: cumulative since `since` unless said otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentCounters {
+    /// When the agent began to count.
+    pub since: Wall,
+    /// Spans, by [`SpanOutcome`].
+    pub spans: [u64; 6],
+    /// Spans without a delay, by [`Unenriched`].
+    pub unenriched: [u64; 6],
+    /// Requests answered, by [`Signal`] and [`Ending`].
+    pub requests: [[u64; 3]; 3],
+    /// Requests being worked on now.
+    pub active_requests: u64,
+    /// Bytes of requests held now.
+    pub request_memory: u64,
+    /// Connections open now.
+    pub active_connections: u64,
+    /// Exports of container metrics, by [`Ending`].
+    pub metric_exports: [u64; 3],
+    /// Containers left out of a metrics export because of the cap.
+    pub resources_left_out: u64,
+    /// Counter points that would have gone backwards and were held at their last value.
+    pub points_held_back: u64,
+    /// Lines of the agent's own log not written, by [`LeftOutLine`].
+    pub lines_left_out: [u64; 2],
+    /// Exports of the agent's own telemetry that nobody accepted, by [`Signal`].
+    pub telemetry_failures: [u64; 3],
+}
+
+impl AgentCounters {
+    /// The number of spans with this outcome.
+    #[must_use]
+    pub fn spans(&self, outcome: SpanOutcome) -> u64 {
+        self.spans.get(outcome as usize).copied().unwrap_or(0)
+    }
+
+    /// The number of requests of a signal that ended this way.
+    #[must_use]
+    pub fn requests(&self, signal: Signal, ending: Ending) -> u64 {
+        self.requests.get(signal as usize).and_then(|endings| endings.get(ending as usize)).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,168 @@
+//! A copy of a request with bytes put in and taken out, and the lengths on the way up rewritten.
+//!
+//! One forward pass. A span's new length is known before its first byte is written; that of the messages around it only
+//! at their end, so room for the length expected is left and, where the guess was wrong by a varint's width, the message
+//! is moved by that much. Lengths written are minimal. What lies between two edits is copied in one piece.
+
+use super::walk::Extent;
+use super::wire::{self, Varint};
+
+/// A length whose message is not complete yet.
+#[derive(Debug)]
+#[must_use = "an open message has no length"]
+pub struct Open {
+    /// Where its length stands in the output.
+    at: usize,
+    /// How many bytes were left for it.
+    width: usize,
+}
+
+/// The copy in the making.
+#[derive(Debug)]
+pub struct Splice<'a> {
+    body: &'a [u8],
+    copied: usize,
+    out: Vec<u8>,
+}
+
+impl<'a> Splice<'a> {
+    /// Begins a copy of `body`, with room for `added` bytes more.
+    #[must_use]
+    pub fn of(body: &'a [u8], added: usize) -> Self {
+        Self { body, copied: 0, out: Vec::with_capacity(body.len().saturating_add(added)) }
+    }
+
+    /// Copies what came up to the length of a message, and leaves room for its new one.
+    #[inline]
+    pub fn open(&mut self, extent: Extent, added: usize) -> Open {
+        self.copy_to(extent.length);
+        self.copied = extent.begin;
+        self.begin(extent.end - extent.begin + added)
+    }
+
+    /// Begins a message that did not come, behind whatever the caller wrote as its tag.
+    #[inline]
+    pub fn begin(&mut self, expected: usize) -> Open {
+        let width = wire::varint_len(expected as u64);
+        let at = self.out.len();
+        self.out.resize(at + width, 0);
+        Open { at, width }
+    }
+
+    /// Copies what came up to `end`.
+    #[inline(always)]
+    pub fn copy_to(&mut self, end: usize) {
+        self.out.extend_from_slice(self.body.get(self.copied..end).unwrap_or_default());
+        self.copied = end;
+    }
+
+    /// Leaves out what came up to `end`.
+    #[inline]
+    pub fn skip_to(&mut self, end: usize) {
+        self.copied = end;
+    }
+
+    /// Puts bytes in.
+    #[inline(always)]
+    pub fn insert(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Writes the length of an open message whose last byte is the last written.
+    pub fn close(&mut self, open: Open) {
+        let Open { at, width } = open;
+        let inner = self.out.len().saturating_sub(at + width);
+        let length = Varint::new(inner as u64);
+        let length = length.as_bytes();
+        if length.len() != width {
+            self.resize_length(at + width, width, length.len());
+        }
+        if let Some(room) = self.out.get_mut(at..at + length.len()) {
+            room.copy_from_slice(length);
+        }
+    }
+
+    /// Moves everything behind `from` so that the length before it takes `wanted` bytes instead of `width`.
+    #[cold]
+    fn resize_length(&mut self, from: usize, width: usize, wanted: usize) {
+        let end = self.out.len();
+        if wanted > width {
+            let grow = wanted - width;
+            self.out.resize(end + grow, 0);
+            self.out.copy_within(from..end, from + grow);
+        } else {
+            let shrink = width - wanted;
+            self.out.copy_within(from..end, from - shrink);
+            self.out.truncate(end - shrink);
+        }
+    }
+
+    /// Copies a whole message and puts `added` at its end.
+    #[inline(always)]
+    pub fn grow<const N: usize>(&mut self, extent: Extent, added: [&[u8]; N]) {
+        let more: usize = added.iter().map(|piece| piece.len()).sum();
+        let length = extent.end - extent.begin + more;
+        self.copy_to(extent.length);
+        wire::push_varint(&mut self.out, length as u64);
+        self.copied = extent.begin;
+        self.copy_to(extent.end);
+        for piece in added {
+            self.out.extend_from_slice(piece);
+        }
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing was written yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// Copies the rest.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<u8> {
+        self.copy_to(self.body.len());
+        self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message of `came` bytes behind a one-byte tag, grown by `added`, guessed to grow by `guess`.
+    fn check_open(came: usize, added: usize, guess: usize) {
+        let mut body = vec![0x0a];
+        wire::push_varint(&mut body, came as u64);
+        let begin = body.len();
+        body.extend(vec![7; came]);
+        body.extend([0x10, 0x01]);
+        let mut splice = Splice::of(&body, 0);
+        let open = splice.open(Extent { length: 1, begin, end: begin + came }, guess);
+        splice.copy_to(begin + came);
+        splice.insert(&vec![9; added]);
+        splice.close(open);
+        let mut expected = vec![0x0a];
+        wire::push_varint(&mut expected, (came + added) as u64);
+        expected.extend(vec![7; came]);
+        expected.extend(vec![9; added]);
+        expected.extend([0x10, 0x01]);
+        assert_eq!(splice.finish(), expected, "{came} + {added}, guessed {guess}");
+    }
+
+    #[test]
+    fn lengths_are_minimal_however_wrong_the_guess() {
+        for came in [0, 1, 100, 127, 128, 16_300] {
+            for added in [0, 1, 27, 28, 83, 84, 20_000] {
+                for guess in [0, added, 127, 128, 16_384, 3_000_000] {
+                    check_open(came, added, guess);
+                }
+            }
+        }
+    }
+}

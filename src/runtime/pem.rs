@@ -1,0 +1,48 @@
+//! Certificates and keys from PEM files, for both ends of the hop.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// All certificates of a file, in its order.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(file).map_err(|why| format!("{}: {why}", file.display()))?;
+    let certificates: Vec<_> = read.collect::<Result<_, _>>().map_err(|why| format!("{}: {why}", file.display()))?;
+    if certificates.is_empty() {
+        return Err(format!("{}: no certificate in PEM form found", file.display()));
+    }
+    Ok(certificates)
+}
+
+/// The first private key of a file.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(file).map_err(|why| format!("{}: no usable private key: {why}", file.display()))
+}
+
+/// Certificate authorities of a file.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn authorities(file: &Path) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        store.add(certificate).map_err(|why| format!("{}: {why}", file.display()))?;
+    }
+    Ok(store)
+}
+
+/// The one provider of cryptography in this program.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}

@@ -1,0 +1,188 @@
+//! How the asynchronous rooms ask the sampler's thread for something.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::Node;
+use crate::model::{Mono, Subject};
+use crate::runtime::clock::mono_now;
+
+/// Most requests waiting for the sampler; one more is answered "no" at once.
+const MAX_WAITING: usize = 8_192;
+
+/// A request for readings newer than an instant.
+#[derive(Debug)]
+pub(super) struct Cover {
+    pub(super) subjects: Vec<Subject>,
+    pub(super) until: Mono,
+    pub(super) done: oneshot::Sender<()>,
+}
+
+/// What waits for the sampler.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    pub(super) covers: VecDeque<Cover>,
+    pub(super) rescans: Vec<oneshot::Sender<()>>,
+    pub(super) collects: Vec<oneshot::Sender<()>>,
+    pub(super) stop: bool,
+    /// The sampler is gone: nobody will answer.
+    closed: bool,
+}
+
+impl Inbox {
+    fn has_work(&self) -> bool {
+        self.stop || !self.covers.is_empty() || !self.rescans.is_empty() || !self.collects.is_empty()
+    }
+}
+
+/// The box both sides share.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    inbox: Mutex<Inbox>,
+    filled: Condvar,
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something is asked or `patience` is over, and takes all there is.
+    pub(super) fn take(&self, patience: Duration) -> Inbox {
+        let (mut inbox, _) =
+            self.filled.wait_timeout_while(self.lock(), patience, |inbox| !inbox.has_work()).unwrap_or_else(PoisonError::into_inner);
+        Inbox {
+            covers: std::mem::take(&mut inbox.covers),
+            rescans: std::mem::take(&mut inbox.rescans),
+            collects: std::mem::take(&mut inbox.collects),
+            stop: inbox.stop,
+            closed: false,
+        }
+    }
+
+    /// The sampler ends: everybody who waits, and who will ask, is answered "no".
+    pub(super) fn close(&self) {
+        let mut inbox = self.lock();
+        *inbox = Inbox { closed: true, ..Inbox::default() };
+    }
+
+    fn ask(&self, put: impl FnOnce(&mut Inbox)) -> bool {
+        let mut inbox = self.lock();
+        if inbox.closed || inbox.covers.len() + inbox.rescans.len() + inbox.collects.len() >= MAX_WAITING {
+            return false;
+        }
+        let asleep = !inbox.has_work();
+        put(&mut inbox);
+        drop(inbox);
+        if asleep {
+            self.filled.notify_one();
+        }
+        true
+    }
+}
+
+/// Asks the sampler. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SamplerHandle {
+    mailbox: Arc<Mailbox>,
+    node: Arc<Node>,
+}
+
+impl SamplerHandle {
+    pub(super) fn new(mailbox: Arc<Mailbox>, node: Arc<Node>) -> Self {
+        Self { mailbox, node }
+    }
+
+    /// Waits until every subject has a reading not older than `until` (or than now, where `until` lies in the future).
+    /// Answers at once where it has already; otherwise the sampler reads these subjects now, once for all who ask.
+    /// False where that did not happen by `deadline`; whether a window is covered is for its `coverage` to say.
+    pub fn cover(&self, subjects: &[Subject], until: Mono, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
+        let until = until.min(mono_now());
+        let waiting = {
+            let history = self.node.history();
+            let fresh = |subject: &Subject| history.newest(*subject).is_some_and(|newest| newest >= until);
+            subjects.iter().copied().filter(|subject| !fresh(subject)).collect::<Vec<_>>()
+        };
+        let answer = if waiting.is_empty() {
+            None
+        } else {
+            Some(self.ask(|inbox, done| inbox.covers.push_back(Cover { subjects: waiting, until, done })))
+        };
+        async move {
+            match answer {
+                None => true,
+                Some(answer) => answered(answer, deadline).await,
+            }
+        }
+    }
+
+    /// Looks for new processes and containers now: somebody named one that is not known. Many requests make one look, and
+    /// looks are at least [`super::RESCAN_SPACING`] apart. False where it was not done by `deadline`.
+    pub fn rescan(&self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
+        answered(self.ask(|inbox, done| inbox.rescans.push(done)), deadline)
+    }
+
+    /// Makes a collection now, for the last export before the end. False where it was not done by `deadline`.
+    pub fn collect(&self, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
+        answered(self.ask(|inbox, done| inbox.collects.push(done)), deadline)
+    }
+
+    /// Ends the sampler after what it is doing.
+    pub fn stop(&self) {
+        self.mailbox.ask(|inbox| inbox.stop = true);
+    }
+
+    fn ask(&self, put: impl FnOnce(&mut Inbox, oneshot::Sender<()>)) -> Option<oneshot::Receiver<()>> {
+        let (done, answer) = oneshot::channel();
+        self.mailbox.ask(|inbox| put(inbox, done)).then_some(answer)
+    }
+}
+
+async fn answered(answer: Option<oneshot::Receiver<()>>, deadline: Instant) -> bool {
+    match answer {
+        None => false,
+        Some(answer) => matches!(timeout_at(deadline, answer).await, Ok(Ok(()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_is_taken_once_and_all_of_it() {
+        let mailbox = Mailbox::default();
+        for _ in 0..3 {
+            let (done, _answer) = oneshot::channel();
+            assert!(mailbox.ask(|inbox| inbox.rescans.push(done)));
+        }
+        assert_eq!(mailbox.take(Duration::from_secs(60)).rescans.len(), 3);
+        assert_eq!(mailbox.take(Duration::ZERO).rescans.len(), 0);
+    }
+
+    #[test]
+    fn a_full_box_takes_no_more() {
+        let mailbox = Mailbox::default();
+        let put = || {
+            let (done, _answer) = oneshot::channel();
+            mailbox.ask(|inbox| inbox.collects.push(done))
+        };
+        assert!((0..MAX_WAITING).all(|_| put()));
+        assert!(!put());
+    }
+
+    #[test]
+    fn a_closed_box_answers_no_at_once() {
+        let mailbox = Mailbox::default();
+        let (done, mut answer) = oneshot::channel();
+        assert!(mailbox.ask(|inbox| inbox.rescans.push(done)));
+        mailbox.close();
+        assert!(answer.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Closed));
+        assert!(!mailbox.ask(|_| ()));
+    }
+}

@@ -1,0 +1,352 @@
+//! The sampler against this kernel. Where taskstats may not be used here, the ladder's next rung is what is tested.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::sampler::Sampler;
+use super::{Collection, Node, SamplerHandle, start};
+use crate::config::meaning::{Method, Sources, TaskDelayacct};
+use crate::containers::Index;
+use crate::history::{Settings, Store};
+use crate::host::Host;
+use crate::model::{ContainerKey, DelayKind, Evidence, ProcessKey, Subject, Totals};
+use crate::runtime::clock::{both_now, mono_now, wall_now};
+
+fn sources(method: Method) -> Sources {
+    Sources {
+        collection_interval: Duration::from_secs(1),
+        method,
+        task_delayacct: TaskDelayacct::Leave,
+        retention: Duration::from_secs(120),
+        resolution: Duration::from_millis(100),
+        history_memory: 16 << 20,
+        procfs_root: PathBuf::from("/proc"),
+        cgroupfs_root: PathBuf::from("/sys/fs/cgroup"),
+    }
+}
+
+fn node(sources: &Sources) -> Arc<Node> {
+    let settings = Settings { retention: sources.retention, resolution: sources.resolution, memory: sources.history_memory };
+    Arc::new(Node::new(Index::new(sources.retention), Store::new(settings)))
+}
+
+fn host(sources: &Sources) -> Arc<Host> {
+    Arc::new(Host::open(&sources.procfs_root, &sources.cgroupfs_root).unwrap())
+}
+
+fn sampler(method: Method) -> Sampler {
+    let sources = sources(method);
+    Sampler::new(host(&sources), sources.clone(), node(&sources))
+}
+
+/// A cgroup with the name of a container, removed at the end.
+struct Container {
+    dir: PathBuf,
+    id: String,
+}
+
+impl Container {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let id = format!("{:032x}{:032x}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let roots = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"];
+        let root = roots.iter().map(PathBuf::from).find(|root| root.join("cgroup.procs").exists()).expect("a cgroup hierarchy");
+        let dir = root.join("docker").join(&id);
+        fs::create_dir_all(&dir).unwrap();
+        Self { dir, id }
+    }
+
+    fn take(&self, child: &Child) {
+        fs::write(self.dir.join("cgroup.procs"), child.id().to_string()).unwrap();
+    }
+
+    fn key(&self, node: &Node) -> Option<ContainerKey> {
+        node.index().live().find(|container| container.id == self.id).map(|container| container.key)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        until("the cgroup is empty", || fs::remove_dir(&self.dir).is_ok());
+        let _others_in_it = fs::remove_dir(self.dir.parent().unwrap());
+    }
+}
+
+/// A process of ours that is ended with the test.
+struct Burner(Child);
+
+impl Burner {
+    /// Runs a shell script on CPU 0.
+    fn new(script: &str) -> Self {
+        let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut first = CpuSet::new();
+        first.set(0);
+        sched_setaffinity(Pid::from_raw(i32::try_from(child.id()).unwrap()), &first).unwrap();
+        Self(child)
+    }
+
+    fn spinning() -> Self {
+        Self::new("while :; do :; done")
+    }
+
+    fn key(&self, node: &Node) -> Option<ProcessKey> {
+        node.index().process_by_pid(self.0.id())
+    }
+
+    /// Wait and run time of its only thread, by its own file.
+    fn schedstat(&self) -> (u64, u64) {
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.0.id())).unwrap();
+        let mut fields = text.split_ascii_whitespace().map(|field| field.parse::<u64>().unwrap());
+        let run = fields.next().unwrap();
+        (fields.next().unwrap(), run)
+    }
+}
+
+impl Drop for Burner {
+    fn drop(&mut self) {
+        let _already_gone = self.0.kill();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Waits for a condition, but not for ever.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn cpu(totals: &Totals) -> u64 {
+    totals.delay_ns.get(DelayKind::Cpu).unwrap()
+}
+
+fn totals_of(collection: &Collection, key: ContainerKey) -> Totals {
+    let all = collection.containers.iter().chain(&collection.finished);
+    all.filter(|snapshot| snapshot.container.key == key).map(|snapshot| snapshot.totals).next().unwrap()
+}
+
+fn collect(sampler: &mut Sampler) -> Collection {
+    sampler.make_collection();
+    sampler.node.take_collection().unwrap()
+}
+
+fn within(found: u64, expected: u64, percent: u64, what: &str) {
+    let allowed = expected * percent / 100;
+    assert!(found.abs_diff(expected) <= allowed, "{what}: {found} instead of {expected}");
+}
+
+/// Twenty adjacent windows of one waiting process, as the hop asks for them, against the process's own file.
+async fn windows_agree(method: Method) {
+    let sources = sources(method);
+    let node = node(&sources);
+    let container = Container::new();
+    let (victim, _second, _third) = (Burner::spinning(), Burner::spinning(), Burner::spinning());
+    container.take(&victim.0);
+    let (handle, thread) = start(host(&sources), sources, Arc::clone(&node)).unwrap();
+    let deadline = || tokio::time::Instant::now() + Duration::from_secs(5);
+    assert!(handle.rescan(deadline()).await);
+    let subjects = [Subject::Container(container.key(&node).unwrap()), Subject::Process(victim.key(&node).unwrap())];
+    assert!(handle.cover(&subjects, mono_now(), deadline()).await);
+
+    let (mut start_of_span, before) = (wall_now(), victim.schedstat());
+    let mut sums = [0; 2];
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(90)).await;
+        let (end_mono, end) = both_now();
+        assert!(handle.cover(&subjects, end_mono, deadline()).await);
+        for (sum, subject) in sums.iter_mut().zip(subjects) {
+            let window = node.history().window(subject, start_of_span, end);
+            assert_eq!(window.coverage, 1.0, "{subject:?}");
+            assert!(window.resolution_ns < 500_000_000 && window.resolution_ns > 0, "{window:?}");
+            *sum += window.delay_ns.get(DelayKind::Cpu).unwrap();
+        }
+        start_of_span = end;
+    }
+    let waited = victim.schedstat().0 - before.0;
+    assert!(waited > 500_000_000, "three burners on one CPU: {waited}");
+    within(sums[0], waited, 5, "container");
+    within(sums[1], waited, 5, "process");
+    handle.stop();
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn windows_agree_with_the_process_itself_by_the_best_source() {
+    windows_agree(Method::Auto).await;
+}
+
+#[tokio::test]
+async fn windows_agree_with_the_process_itself_by_schedstat() {
+    windows_agree(Method::Schedstat).await;
+}
+
+#[test]
+fn a_container_born_under_our_eyes_is_covered_from_its_birth() {
+    let mut sampler = sampler(Method::Auto);
+    collect(&mut sampler);
+    let container = Container::new();
+    let burner = Burner::spinning();
+    container.take(&burner.0);
+    until("it has run", || burner.schedstat().1 > 50_000_000);
+    let found = collect(&mut sampler);
+    let key = container.key(&sampler.node).unwrap();
+    let snapshot = found.containers.iter().find(|snapshot| snapshot.container.key == key).unwrap();
+    assert!(snapshot.totals.run_ns.unwrap() >= 50_000_000, "{:?}", snapshot.totals);
+    assert!(snapshot.since < found.at && found.at.since(snapshot.since) < 10_000_000_000);
+    let now = wall_now();
+    for subject in [Subject::Container(key), Subject::Process(burner.key(&sampler.node).unwrap())] {
+        let window = sampler.node.history().window(subject, snapshot.since, now);
+        assert!(window.coverage > 0.5 && window.delay_ns.get(DelayKind::Cpu).is_some(), "{subject:?} {window:?}");
+    }
+}
+
+#[test]
+fn an_older_process_starts_at_its_baseline() {
+    let container = Container::new();
+    let burner = Burner::spinning();
+    container.take(&burner.0);
+    until("it has run", || burner.schedstat().1 > 300_000_000);
+    let before = burner.schedstat();
+    let mut sampler = sampler(Method::Auto);
+    let first = totals_of(&collect(&mut sampler), container.key(&sampler.node).unwrap());
+    assert_eq!((first.run_ns, cpu(&first)), (Some(0), 0));
+    until("it has run on", || burner.schedstat().1 > before.1 + 100_000_000);
+    let second = totals_of(&collect(&mut sampler), container.key(&sampler.node).unwrap());
+    let after = burner.schedstat();
+    let run = second.run_ns.unwrap();
+    assert!(run >= 50_000_000 && run <= after.1 - before.1, "{run} of {}", after.1 - before.1);
+}
+
+#[test]
+fn the_dead_stay_in_their_containers_total_and_a_dead_containers_totals_are_told_once() {
+    let mut sampler = sampler(Method::Auto);
+    collect(&mut sampler);
+    let container = Container::new();
+    let (first, second) = (Burner::spinning(), Burner::spinning());
+    container.take(&first.0);
+    container.take(&second.0);
+    until("they have run", || first.schedstat().1 > 50_000_000 && second.schedstat().1 > 50_000_000);
+    let both = collect(&mut sampler);
+    let key = container.key(&sampler.node).unwrap();
+    let both = totals_of(&both, key);
+    drop(first);
+    let one = totals_of(&collect(&mut sampler), key);
+    assert!(one.run_ns >= both.run_ns && cpu(&one) >= cpu(&both), "{one:?} after {both:?}");
+    drop(second);
+    let last = collect(&mut sampler);
+    assert!(last.containers.iter().all(|snapshot| snapshot.container.key != key));
+    let finished = totals_of(&last, key);
+    assert!(finished.run_ns >= one.run_ns && cpu(&finished) >= cpu(&one));
+    assert!(collect(&mut sampler).finished.iter().all(|snapshot| snapshot.container.key != key), "told once");
+}
+
+#[test]
+fn totals_never_go_back_while_processes_come_and_go() {
+    let mut sampler = sampler(Method::Auto);
+    collect(&mut sampler);
+    let container = Container::new();
+    let enter = format!("echo $$ > {}/cgroup.procs;", container.dir.display());
+    let work = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done";
+    let _churn = Burner::new(&format!("{enter} while :; do ({work}) & ({work}) & wait; done"));
+    until("the container is seen", || {
+        collect(&mut sampler);
+        container.key(&sampler.node).is_some()
+    });
+    let key = container.key(&sampler.node).unwrap();
+    let mut before = Totals::default();
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let (mut looks, mut met) = (0, std::collections::HashSet::new());
+    while Instant::now() < deadline {
+        sampler.find_new_members(key);
+        sampler.place();
+        sampler.read_container(key, true);
+        met.extend(sampler.roster.cells.get(&key).unwrap().members.clone());
+        let now = sampler.roster.cells.get(&key).unwrap().account.totals(sampler.supplied);
+        assert!(cpu(&now) >= before.delay_ns.get(DelayKind::Cpu).unwrap_or(0) && now.run_ns >= before.run_ns);
+        before = now;
+        looks += 1;
+    }
+    assert!(looks > 20 && met.len() > 5, "{looks} looks, {} processes", met.len());
+    assert!(before.run_ns.unwrap() > 100_000_000, "{before:?}");
+}
+
+#[test]
+fn delays_that_were_never_counted_are_unknown() {
+    let mut sampler = sampler(Method::Auto);
+    let container = Container::new();
+    let burner = Burner::spinning();
+    container.take(&burner.0);
+    let totals = totals_of(&collect(&mut sampler), container.key(&sampler.node).unwrap());
+    if sampler.host.task_delayacct() == Some(false) {
+        assert_eq!(totals.delay_ns.get(DelayKind::BlockIo), None);
+    }
+    if sampler.meter.evidence() == Evidence::Schedstat {
+        assert_eq!(totals.delay_ns.get(DelayKind::Reclaim), None);
+    }
+    assert!(totals.delay_ns.get(DelayKind::Cpu).is_some());
+}
+
+#[tokio::test]
+async fn many_who_ask_share_readings_and_nobody_waits_for_a_stopped_sampler() {
+    let sources = sources(Method::Auto);
+    let node = node(&sources);
+    let container = Container::new();
+    let burner = Burner::spinning();
+    container.take(&burner.0);
+    let (handle, thread) = start(host(&sources), sources, Arc::clone(&node)).unwrap();
+    let deadline = || tokio::time::Instant::now() + Duration::from_secs(5);
+    assert!(handle.rescan(deadline()).await);
+    let subject = Subject::Container(container.key(&node).unwrap());
+    let asked = (0..200).map(|_| tokio::spawn(handle.cover(&[subject], mono_now(), deadline()))).collect::<Vec<_>>();
+    for one in asked {
+        assert!(one.await.unwrap());
+    }
+    assert!(handle.collect(deadline()).await);
+    assert!(node.take_collection().is_some());
+    handle.stop();
+    thread.join().unwrap();
+    let begun = Instant::now();
+    assert!(!ask(&handle, subject).await);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+async fn ask(handle: &SamplerHandle, subject: Subject) -> bool {
+    handle.cover(&[subject], mono_now(), tokio::time::Instant::now() + Duration::from_secs(5)).await
+}
+
+fn thread_cpu() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap(), u32::try_from(now.tv_nsec).unwrap())
+}
+
+/// CPU time of one reading of a container of ten processes, everything but recording it included.
+#[test]
+fn a_reading_is_cheap() {
+    for method in [Method::Taskstats, Method::Schedstat] {
+        let mut sampler = sampler(method);
+        let container = Container::new();
+        let idle: Vec<Burner> = (0..10).map(|_| Burner::new("read line")).collect();
+        idle.iter().for_each(|one| container.take(&one.0));
+        collect(&mut sampler);
+        let key = container.key(&sampler.node).unwrap();
+        let rounds = 500;
+        let begun = thread_cpu();
+        for _ in 0..rounds {
+            sampler.read_container(key, false);
+            sampler.flush();
+        }
+        let each = (thread_cpu() - begun) / rounds / 10;
+        println!("{method:?} -> {:?}: {each:?} of CPU a process and reading", sampler.meter.evidence());
+        assert!(each < Duration::from_micros(500));
+    }
+}

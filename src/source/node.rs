@@ -1,0 +1,114 @@
+//! What the sampler writes and everybody else reads.
+
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::watch;
+
+use crate::containers::Index;
+use crate::history::Store;
+use crate::model::{Absence, ContainerSnapshot, NodeSnapshot, Wall};
+
+/// Most containers that may end between two collections with their final totals kept.
+const MAX_FINISHED: usize = 4_096;
+
+/// One collection: everything a metrics export needs.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    /// When it was made.
+    pub at: Wall,
+    /// Living containers, sandboxes left out.
+    pub containers: Vec<ContainerSnapshot>,
+    /// Containers that ended since the collection taken before, with their final totals. Told once.
+    pub finished: Vec<ContainerSnapshot>,
+    /// The node.
+    pub node: NodeSnapshot,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    latest: Option<(Wall, Vec<ContainerSnapshot>, NodeSnapshot)>,
+    finished: Vec<ContainerSnapshot>,
+}
+
+/// State of the node, shared by the sampler, the hop and the metrics.
+///
+/// Locks are never held across an await or a read of the kernel, and never two at once. After a panic elsewhere they are
+/// used as they stand: all writers leave the state whole between statements.
+#[derive(Debug)]
+pub struct Node {
+    index: RwLock<Index>,
+    history: RwLock<Store>,
+    slot: Mutex<Slot>,
+    containerd: Mutex<Option<Result<(), Absence>>>,
+    collections: watch::Sender<u64>,
+}
+
+impl Node {
+    /// A node nothing is known of yet.
+    #[must_use]
+    pub fn new(index: Index, history: Store) -> Self {
+        Self {
+            index: RwLock::new(index),
+            history: RwLock::new(history),
+            slot: Mutex::default(),
+            containerd: Mutex::default(),
+            collections: watch::Sender::new(0),
+        }
+    }
+
+    /// Who is who, to read.
+    pub fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who is who, to change: for the sampler, and for what the container runtime tells.
+    pub fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Readings and windows, to read.
+    pub fn history(&self) -> RwLockReadGuard<'_, Store> {
+        self.history.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Readings, to add: for the sampler.
+    pub fn history_mut(&self) -> RwLockWriteGuard<'_, Store> {
+        self.history.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whether the container runtime answers; stands among the sources of the next collection. `None` until first told.
+    pub fn set_containerd(&self, status: Result<(), Absence>) {
+        *self.containerd.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    /// Whether the container runtime answers, as last told.
+    #[must_use]
+    pub fn containerd(&self) -> Option<Result<(), Absence>> {
+        *self.containerd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A counter of collections; it changes when a new one can be taken.
+    #[must_use]
+    pub fn collections(&self) -> watch::Receiver<u64> {
+        self.collections.subscribe()
+    }
+
+    /// Takes the latest collection out, with everything that ended since the one taken before; `None` where no new one was made.
+    #[must_use]
+    pub fn take_collection(&self) -> Option<Collection> {
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, containers, node) = slot.latest.take()?;
+        Some(Collection { at, containers, finished: std::mem::take(&mut slot.finished), node })
+    }
+
+    /// Puts a collection there in place of one that nobody took; what ended is kept until somebody does.
+    pub(super) fn publish(&self, collection: Collection) {
+        {
+            let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = MAX_FINISHED.saturating_sub(slot.finished.len());
+            slot.finished.extend(collection.finished.into_iter().take(room));
+            slot.latest = Some((collection.at, collection.containers, collection.node));
+        }
+        self.collections.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}

@@ -1,0 +1,155 @@
+//! One reading of one group: ask, check that those who answered are who we think, add up, write down.
+
+use super::account::{Known, ZERO};
+use super::meter::Look;
+use super::roster::{Group, Process, Roster};
+use super::sampler::Sampler;
+use crate::model::{ContainerKey, DelayKind, Mono, Reading, Subject, Totals};
+use crate::runtime::clock::mono_now;
+
+/// Most processes asked at once outside of containers, so that the time of their readings is narrow.
+const LONE_BATCH: usize = 64;
+
+impl Sampler {
+    /// Reads a group. `everybody`: also the processes in it that no span named are written down.
+    pub(super) fn read_group(&mut self, group: Group, everybody: bool) {
+        match group {
+            Group::Container(key) => self.read_container(key, everybody),
+            Group::Lone(pid) => self.read_lone(&[pid]),
+        }
+    }
+
+    /// Reads processes outside of containers.
+    pub(super) fn read_lone(&mut self, pids: &[u32]) {
+        for batch in pids.chunks(LONE_BATCH) {
+            let (at, _) = self.look(batch);
+            let evidence = self.meter.evidence();
+            for pid in batch {
+                if let Some(process) = self.roster.processes.get_mut(pid).filter(|process| process.read_at == at) {
+                    let totals = process.known.mask(process.account.sum());
+                    let tasks = process.thread_count;
+                    let reading = Reading { subject: Subject::Process(process.key()), at, totals, evidence, tasks };
+                    write_process(&mut self.out, process, reading);
+                }
+            }
+        }
+    }
+
+    /// Reads a container. Where the answer of one of its processes got lost nothing is written: the sum would be too small.
+    pub(super) fn read_container(&mut self, key: ContainerKey, everybody: bool) {
+        let Some(cell) = self.roster.cells.get(&key) else { return };
+        let mut members = std::mem::take(&mut self.members);
+        members.clone_from(&cell.members);
+        let (at, complete) = self.look(&members);
+        if complete {
+            self.write_container(key, at, everybody);
+        }
+        self.members = members;
+    }
+
+    fn write_container(&mut self, key: ContainerKey, at: Mono, everybody: bool) {
+        let evidence = self.meter.evidence();
+        let Some(cell) = self.roster.cells.get_mut(&key) else { return };
+        let throttle_moved = cell.account.throttled(cell.dirs.as_ref().and_then(|dirs| dirs.throttle().best_ns()));
+        cell.read_at = at;
+        if let [pid] = cell.members.as_slice()
+            && let Some(process) = self.roster.processes.get_mut(pid)
+            && (throttle_moved || cell.tasks != process.thread_count)
+        {
+            // Only for a single task the throttled clock tells of its wait; whether it is one matters only when the clock moved.
+            process.thread_count = self.host.stat(*pid).map_or(process.thread_count, |stat| stat.num_threads);
+        }
+        let processes = &mut self.roster.processes;
+        let of = |pid: &u32| processes.get(pid);
+        cell.tasks = cell.members.iter().filter_map(of).fold(0, |sum: u32, process| sum.saturating_add(process.thread_count.max(1)));
+        if let Some(known) = cell.members.iter().filter_map(of).map(|process| process.known).reduce(Known::and) {
+            cell.known = known;
+        }
+        let totals = cell.account.totals(cell.known);
+        let reading = Reading { subject: Subject::Container(key), at, totals, evidence, tasks: cell.tasks };
+        if let Some(born) = cell.born.filter(|born| cell.recorded_at == Mono(0) && *born < at) {
+            self.out.push(at_birth(&reading, born));
+        }
+        cell.recorded_at = at;
+        self.out.push(reading);
+        for pid in &cell.members {
+            if let Some(process) = processes.get_mut(pid)
+                && (everybody || process.recorded_at == Mono(0) || process.wanted_until >= at)
+            {
+                let totals = Totals { throttled_ns: totals.throttled_ns, ..process.known.mask(process.account.sum()) };
+                // The throttled clock is the whole cgroup's, so the tasks are too.
+                let reading = Reading { subject: Subject::Process(process.key()), totals, ..reading };
+                write_process(&mut self.out, process, reading);
+            }
+        }
+    }
+
+    /// Asks about some processes and adds up what is new. Answers the time of the look, and whether all of them answered
+    /// or are gone for good.
+    fn look(&mut self, pids: &[u32]) -> (Mono, bool) {
+        let mut looks = std::mem::take(&mut self.looks);
+        let before = mono_now();
+        self.meter.read(&self.host, &mut self.roster, pids, &mut looks);
+        let at = before.plus(mono_now().since(before) / 2);
+        let mut complete = true;
+        for (pid, look) in &looks {
+            match look {
+                Look::Told(totals) => {
+                    if !self.take_in(*pid, totals, at) {
+                        self.roster.depart(*pid);
+                    }
+                }
+                Look::Gone => self.roster.depart(*pid),
+                Look::Missed => complete = false,
+            }
+        }
+        self.looks = looks;
+        (at, complete)
+    }
+
+    /// Adds one process's totals; false where it is not the process the question was about.
+    fn take_in(&mut self, pid: u32, totals: &Totals, at: Mono) -> bool {
+        let Roster { processes, cells, .. } = &mut self.roster;
+        let Some(process) = processes.get_mut(&pid) else { return true };
+        process.read_at = at;
+        if !process.account.unchanged(totals) {
+            // The question named a pid; only a process that is still there now can have been the one that answered.
+            if !process.handle.alive() {
+                return false;
+            }
+            let growth = process.account.observe(totals);
+            if let Some(cell) = process.container.and_then(|key| cells.get_mut(&key)) {
+                cell.account.add(&growth);
+            }
+            process.seen_other_delays = process.seen_other_delays || others_counted(totals);
+        }
+        let told = Known::of(totals).and(self.supplied);
+        let counted = self.accounting.counts(process.born, process.seen_other_delays);
+        process.known = if counted { told } else { told.without_delay_accounting() };
+        true
+    }
+}
+
+/// Writes a reading of a process down, its birth before it where that was seen.
+fn write_process(out: &mut Vec<Reading>, process: &mut Process, reading: Reading) {
+    if process.from_birth && process.recorded_at == Mono(0) && process.born < reading.at {
+        out.push(at_birth(&reading, process.born));
+    }
+    process.recorded_at = reading.at;
+    out.push(reading);
+}
+
+/// The reading of somebody who was just born: nothing waited yet.
+fn at_birth(first: &Reading, born: Mono) -> Reading {
+    let mut totals = Known::of(&first.totals).mask(&ZERO);
+    totals.throttled_ns = first.totals.throttled_ns.map(|_| 0);
+    Reading { at: born, totals, ..*first }
+}
+
+/// Whether delay accounting certainly was on for some task of this process.
+fn others_counted(totals: &Totals) -> bool {
+    DelayKind::ALL.into_iter().skip(1).any(|kind| {
+        let some = |value: Option<u64>| value.is_some_and(|value| value > 0);
+        some(totals.delay_ns.get(kind)) || some(totals.delay_count.get(kind))
+    })
+}

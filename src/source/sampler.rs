@@ -1,0 +1,377 @@
+//! The sampler's thread: what is due when.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::account::Known;
+use super::accounting::Accounting;
+use super::handle::{Cover, Inbox, Mailbox};
+use super::meter::{Look, Meter};
+use super::roster::{Group, Roster};
+use super::{Node, SamplerHandle};
+use crate::config::meaning::{Sources, TaskDelayacct};
+use crate::host::Host;
+use crate::ladder::{self, Plan};
+use crate::model::{ContainerKey, ContainerSnapshot, Mono, Reading, Subject};
+use crate::runtime::clock::{both_now, mono_now};
+use crate::runtime::thread;
+
+/// Time between two looks for new processes, at most.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Least time between looks for new processes that were asked for.
+pub const RESCAN_SPACING: Duration = Duration::from_millis(50);
+
+/// Least time between readings of one group that were asked for: those who ask sooner wait and share one.
+const COVER_SPACING_NS: u64 = 1_000_000;
+
+/// A subject that sent a span counts as active for so long.
+const ACTIVE_NS: u64 = 60_000_000_000;
+
+/// What the thread owns.
+pub(super) struct Sampler {
+    pub(super) host: Arc<Host>,
+    pub(super) node: Arc<Node>,
+    pub(super) settings: Sources,
+    pub(super) plan: Plan,
+    pub(super) meter: Meter,
+    /// What plan and instrument supply.
+    pub(super) supplied: Known,
+    pub(super) accounting: Accounting,
+    pub(super) roster: Roster,
+    /// Placement epoch of the index as last seen.
+    pub(super) epoch: u64,
+    /// When the first sweep was over: whoever is born later is born under our eyes.
+    pub(super) began: Option<Mono>,
+    pub(super) swept: Option<Mono>,
+    /// Length of the kernel's clock tick, in which it tells start times.
+    pub(super) tick_ns: u64,
+    /// Readings to be recorded.
+    pub(super) out: Vec<Reading>,
+    pub(super) finished: Vec<ContainerSnapshot>,
+    waiting: VecDeque<Cover>,
+    rescans: Vec<oneshot::Sender<()>>,
+    due: Due,
+    // Buffers used again and again.
+    pub(super) pids: Vec<u32>,
+    pub(super) members: Vec<u32>,
+    pub(super) looks: Vec<(u32, Look)>,
+}
+
+/// When the next of each is due.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    sweep: Mono,
+    tick: Mono,
+    collect: Mono,
+}
+
+/// Closes the box when the thread ends, however it ends: nobody then waits for an answer that cannot come.
+struct Closing(Arc<Mailbox>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Begins sampling in a thread of its own.
+///
+/// # Errors
+/// Where no thread can be started.
+pub fn start(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> io::Result<(SamplerHandle, JoinHandle<()>)> {
+    let mailbox = Arc::new(Mailbox::default());
+    let handle = SamplerHandle::new(Arc::clone(&mailbox), Arc::clone(&node));
+    let thread = thread::spawn("stallspan-poll", move || {
+        let closing = Closing(mailbox);
+        let restore = switch_on(&host, &settings);
+        Sampler::new(host.clone(), settings, node).run(&closing.0);
+        if restore && let Err(error) = host.set_task_delayacct(false) {
+            tracing::warn!(%error, "kernel.task_delayacct could not be switched off again");
+        }
+    })?;
+    Ok((handle, thread))
+}
+
+/// Switches delay accounting on where the configuration asks for it; true where it has to be switched off again.
+fn switch_on(host: &Host, settings: &Sources) -> bool {
+    if settings.task_delayacct != TaskDelayacct::On || host.task_delayacct() != Some(false) {
+        return false;
+    }
+    match host.set_task_delayacct(true) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "kernel.task_delayacct could not be switched on: delays other than for a CPU stay unknown");
+            false
+        }
+    }
+}
+
+impl Sampler {
+    pub(super) fn new(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> Self {
+        let plan = ladder::plan(&host.probe(), &settings);
+        let now = mono_now();
+        let tick_ns = 1_000_000_000 / host.identity().clock_ticks.max(1);
+        Self {
+            meter: Meter::open(&plan),
+            supplied: supplied(&plan),
+            plan,
+            accounting: Accounting::default(),
+            roster: Roster::default(),
+            epoch: u64::MAX,
+            began: None,
+            swept: None,
+            tick_ns,
+            out: Vec::new(),
+            finished: Vec::new(),
+            waiting: VecDeque::new(),
+            rescans: Vec::new(),
+            due: Due { sweep: now, tick: now, collect: now },
+            pids: Vec::new(),
+            members: Vec::new(),
+            looks: Vec::new(),
+            host,
+            node,
+            settings,
+        }
+    }
+
+    fn run(&mut self, mailbox: &Mailbox) {
+        loop {
+            let now = mono_now();
+            self.regular(now);
+            self.serve(now);
+            let inbox = mailbox.take(Duration::from_nanos(self.next().since(mono_now())));
+            if inbox.stop {
+                return;
+            }
+            self.accept(inbox);
+        }
+    }
+
+    /// The instant at which something is due.
+    fn next(&self) -> Mono {
+        let mut next = self.due.sweep.min(self.due.collect);
+        if !self.roster.active.is_empty() {
+            next = next.min(self.due.tick);
+        }
+        if !self.rescans.is_empty() {
+            next = next.min(self.rescan_due());
+        }
+        self.waiting.iter().map(|cover| self.cover_due(cover)).fold(next, Mono::min)
+    }
+
+    fn rescan_due(&self) -> Mono {
+        self.swept.map_or(Mono(0), |swept| swept.plus(nanoseconds(RESCAN_SPACING)))
+    }
+
+    fn accept(&mut self, inbox: Inbox) {
+        self.waiting.extend(inbox.covers);
+        self.rescans.extend(inbox.rescans);
+        if !inbox.collects.is_empty() {
+            self.make_collection();
+            answer(inbox.collects);
+        }
+    }
+
+    /// What the clock asks for.
+    fn regular(&mut self, now: Mono) {
+        if now >= self.due.collect {
+            self.make_collection();
+            self.due.collect = after(self.due.collect, nanoseconds(self.settings.collection_interval), now);
+        } else if now >= self.due.sweep || !self.rescans.is_empty() && now >= self.rescan_due() {
+            self.look_around();
+        }
+        if now >= self.due.tick && !self.roster.active.is_empty() {
+            self.tick(now);
+            self.due.tick = after(self.due.tick, nanoseconds(self.settings.resolution), now);
+        }
+    }
+
+    pub(super) fn make_collection(&mut self) {
+        self.watch_switch();
+        self.collect();
+        self.after_sweep();
+    }
+
+    /// A sweep between collections; who is new is read for the first time.
+    fn look_around(&mut self) {
+        self.watch_switch();
+        self.sweep(false);
+        self.read_new();
+        self.after_sweep();
+    }
+
+    fn after_sweep(&mut self) {
+        let now = mono_now();
+        self.began.get_or_insert(now);
+        self.due.sweep = now.plus(nanoseconds(SWEEP_EVERY.min(self.settings.collection_interval)));
+        self.renew_active(now);
+        self.flush();
+        self.node.history_mut().expire(now);
+        answer(std::mem::take(&mut self.rescans));
+    }
+
+    /// First readings: of containers never read, and of processes never read.
+    fn read_new(&mut self) {
+        let unread = |group: &Group| self.roster.read_at(*group) == Mono(0);
+        let processes = self.roster.processes.iter().filter(|(_, process)| !process.kernel && process.read_at == Mono(0));
+        let mut groups: Vec<Group> = processes.map(|(pid, process)| self.roster.group_of(*pid, process.container)).collect();
+        groups.extend(self.roster.cells.keys().map(|key| Group::Container(*key)).filter(unread));
+        groups.sort_unstable();
+        groups.dedup();
+        for group in groups {
+            self.read_group(group, false);
+        }
+    }
+
+    /// Subjects whose windows were asked for of late are active.
+    fn renew_active(&mut self, now: Mono) {
+        let asked = self.node.history().asked_since(now.minus(nanoseconds(SWEEP_EVERY) * 2));
+        for subject in asked {
+            self.roster.want(subject, now.plus(ACTIVE_NS));
+        }
+        let Roster { active, cells, processes, .. } = &mut self.roster;
+        active.retain(|group, until| {
+            let there = match group {
+                Group::Container(key) => cells.contains_key(key),
+                Group::Lone(pid) => processes.contains_key(pid),
+            };
+            there && *until >= now
+        });
+    }
+
+    /// Reads who is active.
+    fn tick(&mut self, now: Mono) {
+        let spacing = nanoseconds(self.settings.resolution) / 2;
+        let groups: Vec<Group> = self.roster.active.keys().copied().collect();
+        let mut news = false;
+        for group in &groups {
+            if let Group::Container(key) = group {
+                news = self.find_new_members(*key) || news;
+            }
+        }
+        if news || !self.roster.gone.is_empty() {
+            self.place();
+        }
+        for group in groups {
+            if now.since(self.roster.read_at(group)) >= spacing {
+                self.read_group(group, false);
+            }
+        }
+        self.flush();
+    }
+
+    /// Answers those who asked for readings: each group is read once for all of them.
+    fn serve(&mut self, now: Mono) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let (due, later): (VecDeque<Cover>, VecDeque<Cover>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|cover| self.cover_due(cover) <= now);
+        self.waiting = later;
+        if due.iter().any(|cover| self.names_unopened(cover)) {
+            self.look_around();
+        }
+        for cover in &due {
+            for subject in &cover.subjects {
+                self.roster.want(*subject, now.plus(ACTIVE_NS));
+                self.freshen(*subject, cover.until);
+            }
+        }
+        self.flush();
+        answer(due.into_iter().map(|cover| cover.done));
+    }
+
+    /// When a request may be served: not sooner than its groups may be read again.
+    fn cover_due(&self, cover: &Cover) -> Mono {
+        if self.names_unopened(cover) {
+            return self.rescan_due();
+        }
+        let stale = cover.subjects.iter().filter(|subject| self.is_stale(**subject, cover.until));
+        let groups = stale.filter_map(|subject| self.roster.group(*subject));
+        groups.map(|group| self.roster.read_at(group).plus(COVER_SPACING_NS)).max().unwrap_or(Mono(0))
+    }
+
+    /// Whether a container in it lives by the index's word (the runtime just told of it), but was not met here yet.
+    fn names_unopened(&self, cover: &Cover) -> bool {
+        cover.subjects.iter().any(|subject| match subject {
+            Subject::Container(key) => !self.roster.cells.contains_key(key) && self.is_counted(*key),
+            Subject::Process(_) | Subject::Task(_) => false,
+        })
+    }
+
+    fn is_counted(&self, key: ContainerKey) -> bool {
+        let index = self.node.index();
+        index.is_live(key) && index.container(key).is_some_and(|container| !container.sandbox)
+    }
+
+    fn is_stale(&self, subject: Subject, until: Mono) -> bool {
+        self.roster.recorded_at(subject).is_some_and(|recorded_at| recorded_at < until)
+    }
+
+    /// Reads a subject's group unless the subject was recorded since `until`.
+    fn freshen(&mut self, subject: Subject, until: Mono) {
+        if self.is_stale(subject, until)
+            && let Some(group) = self.roster.group(subject)
+        {
+            self.read_group(group, false);
+        }
+    }
+
+    /// Records what was read, and what both clocks show.
+    pub(super) fn flush(&mut self) {
+        let (mono, wall) = both_now();
+        let mut history = self.node.history_mut();
+        history.observe_clock(mono, wall);
+        for reading in self.out.drain(..) {
+            history.record(reading);
+        }
+    }
+
+    /// Follows `kernel.task_delayacct`: what is supplied changes with it.
+    fn watch_switch(&mut self) {
+        if self.accounting.observe(mono_now(), self.host.task_delayacct()) {
+            self.plan = ladder::plan(&self.host.probe(), &self.settings);
+            self.supplied = supplied(&self.plan);
+        }
+    }
+}
+
+fn supplied(plan: &Plan) -> Known {
+    Known::new(plan.delays.map(|supply| supply.is_ok()), plan.run_time.is_ok())
+}
+
+fn answer(waiting: impl IntoIterator<Item = oneshot::Sender<()>>) {
+    for done in waiting {
+        // Whoever asked may have stopped waiting.
+        let _gone = done.send(());
+    }
+}
+
+/// The next instant of a rhythm after `now`: what was missed is not made up for.
+fn after(due: Mono, every: u64, now: Mono) -> Mono {
+    let every = every.max(1);
+    due.plus((now.since(due) / every).saturating_add(1).saturating_mul(every))
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rhythm_skips_what_it_missed() {
+        for (due, every, now, expected) in [(100, 10, 100, 110), (100, 10, 104, 110), (100, 10, 135, 140), (100, 0, 100, 101)] {
+            assert_eq!(after(Mono(due), every, Mono(now)), Mono(expected), "{due} {every} {now}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Who is there: new processes are taken in, gone ones let go, all placed in their containers.
+
+use std::collections::HashSet;
+
+use super::account::{ContainerAccount, Known, ProcessAccount};
+use super::roster::{Cell, Group, Process};
+use super::sampler::Sampler;
+use super::threads::Threads;
+use crate::containers::Home;
+use crate::host::HostError;
+use crate::model::{CgroupStat, Container, ContainerKey, ContainerSnapshot, Mono, Wall};
+use crate::runtime::clock::{boot_now, both_now, mono_now};
+use std::sync::Arc;
+
+/// A younger process is looked at in every sweep: a runtime starts a container's first process outside and moves it in.
+const SETTLING_NS: u64 = 5_000_000_000;
+
+impl Sampler {
+    /// Compares the processes there are with those known. `thorough`: also looks whether older ones moved.
+    pub(super) fn sweep(&mut self, thorough: bool) {
+        let mut pids = std::mem::take(&mut self.pids);
+        match self.host.pids(&mut pids) {
+            Ok(()) => self.compare(&pids),
+            Err(error) => tracing::warn!(%error, "processes could not be listed"),
+        }
+        self.pids = pids;
+        self.renew_homes(thorough);
+        self.place();
+        self.swept = Some(mono_now());
+    }
+
+    fn compare(&mut self, pids: &[u32]) {
+        let alive = |pid: &u32, process: &Process| pids.binary_search(pid).is_ok() && process.handle.alive();
+        let gone: Vec<u32> = self.roster.processes.iter().filter(|(pid, process)| !alive(pid, process)).map(|(pid, _)| *pid).collect();
+        for pid in gone {
+            self.roster.depart(pid);
+        }
+        for pid in pids {
+            self.take_on(*pid);
+        }
+    }
+
+    /// Takes in a process if it is new.
+    fn take_on(&mut self, pid: u32) {
+        if !self.roster.processes.contains_key(&pid) {
+            match self.meet(pid) {
+                Ok(Some(process)) => {
+                    self.roster.processes.insert(pid, process);
+                }
+                Ok(None) => {}
+                Err(error) if error.is_gone() => {}
+                Err(error) => tracing::debug!(%error, pid, "a process could not be read"),
+            }
+        }
+    }
+
+    /// Everything about a new process; `None` where it ended meanwhile, so that what was read may be another's.
+    fn meet(&self, pid: u32) -> Result<Option<Process>, HostError> {
+        let handle = self.host.attach(pid)?;
+        let stat = handle.born();
+        let (kernel, thread_count) = (stat.is_kernel_thread(), stat.num_threads);
+        let born = self.birth(handle.key().start_ticks);
+        let from_birth = self.began.is_some_and(|began| born.plus(self.tick_ns) >= began);
+        let (home, ns_pids) = if kernel {
+            (None, Vec::new())
+        } else {
+            (Some(Home::of(&self.host.memberships(pid)?)), self.host.namespace_pids(pid).unwrap_or_default())
+        };
+        let process = Process {
+            account: ProcessAccount::new(from_birth),
+            born,
+            from_birth,
+            kernel,
+            home,
+            ns_pids,
+            unplaced: true,
+            container: None,
+            threads: Threads::default(),
+            thread_count,
+            seen_other_delays: false,
+            known: Known::new([false; 8], false),
+            wanted_until: Mono(0),
+            recorded_at: Mono(0),
+            read_at: Mono(0),
+            handle,
+        };
+        Ok(process.handle.alive().then_some(process))
+    }
+
+    /// A start time on the clock of readings. The kernel rounds it down to a tick.
+    fn birth(&self, start_ticks: u64) -> Mono {
+        let suspended = boot_now().saturating_sub(mono_now().0);
+        Mono(start_ticks.saturating_mul(self.tick_ns).saturating_sub(suspended))
+    }
+
+    /// Processes in the cgroup of a container that is read often are found at once, not at the next sweep. True where
+    /// one was new, or was known to live elsewhere.
+    pub(super) fn find_new_members(&mut self, key: ContainerKey) -> bool {
+        let mut pids = std::mem::take(&mut self.pids);
+        let dirs = self.roster.cells.get(&key).and_then(|cell| cell.dirs.as_ref());
+        let listed = dirs.is_some_and(|dirs| self.host.cgroup_pids(dirs, &mut pids).is_ok());
+        let mut news = false;
+        if listed {
+            for pid in &pids {
+                let known = self.roster.processes.get(pid).map(|process| process.container);
+                if known == Some(Some(key)) {
+                    continue;
+                }
+                match known {
+                    None => self.take_on(*pid),
+                    Some(_) => self.renew_home(*pid),
+                }
+                news = true;
+            }
+        }
+        self.pids = pids;
+        news
+    }
+
+    fn renew_homes(&mut self, thorough: bool) {
+        let now = mono_now();
+        let looked_at = |process: &Process| !process.kernel && (thorough || now.since(process.born) < SETTLING_NS);
+        let pids: Vec<u32> =
+            self.roster.processes.iter().filter(|(_, process)| !process.unplaced && looked_at(process)).map(|(pid, _)| *pid).collect();
+        for pid in pids {
+            self.renew_home(pid);
+        }
+    }
+
+    fn renew_home(&mut self, pid: u32) {
+        let Ok(memberships) = self.host.memberships(pid) else { return };
+        let home = Some(Home::of(&memberships));
+        if let Some(process) = self.roster.processes.get_mut(&pid)
+            // A v1 hierarchy shows an exiting process in its root (kernel/cgroup/cgroup.c: the css set is left at exit).
+            && process.home != home && process.handle.alive() && !self.host.stat(pid).is_ok_and(|stat| stat.is_zombie())
+        {
+            process.home = home;
+            process.unplaced = true;
+        }
+    }
+
+    /// Tells the index who came and went, and takes its word on who lives where.
+    pub(super) fn place(&mut self) {
+        let now = mono_now();
+        let node = Arc::clone(&self.node);
+        let mut moves: Vec<(u32, Option<ContainerKey>)> = Vec::new();
+        let live: Vec<Arc<Container>>;
+        {
+            let mut index = node.index_mut();
+            for process in self.roster.gone.drain(..) {
+                index.process_gone(process, now);
+            }
+            // Placing may itself make a container and so change where others belong: then everybody is placed once more.
+            for _ in 0..2 {
+                let everybody = index.placement_epoch() != self.epoch;
+                self.epoch = index.placement_epoch();
+                for (pid, process) in &mut self.roster.processes {
+                    if let Some(home) = process.home.as_ref().filter(|_| everybody || process.unplaced) {
+                        let container = index.place(home, now);
+                        index.process_seen(process.handle.key(), container, &process.ns_pids);
+                        process.unplaced = false;
+                        moves.push((*pid, container));
+                    }
+                }
+            }
+            index.sweep(now);
+            live = index.live().filter(|container| !container.sandbox).map(Arc::clone).collect();
+        }
+        self.open_cells(&live, &moves, now);
+        for (pid, container) in moves {
+            self.roster.settle(pid, container);
+        }
+        self.close_cells(&live);
+        self.attach_cgroups(&live);
+    }
+
+    fn open_cells(&mut self, live: &[Arc<Container>], moves: &[(u32, Option<ContainerKey>)], now: Mono) {
+        for container in live {
+            if self.roster.cells.contains_key(&container.key) {
+                continue;
+            }
+            let members = moves.iter().filter(|(_, placed)| *placed == Some(container.key));
+            let processes = members.filter_map(|(pid, _)| self.roster.processes.get(pid)).map(|process| (process.from_birth, process.born));
+            let (all_new, born) = processes.fold((true, now), |(all, born), (new, at)| (all && new, born.min(at)));
+            let from_birth = all_new && born < now && self.began.is_some();
+            let (mono, wall) = both_now();
+            let since = if from_birth { Wall(wall.0.saturating_sub(mono.since(born))) } else { wall };
+            let cell = Cell {
+                account: ContainerAccount::new(from_birth),
+                members: Vec::new(),
+                dirs: None,
+                born: from_birth.then_some(born),
+                since,
+                tasks: 0,
+                known: self.supplied.without_delay_accounting(),
+                recorded_at: Mono(0),
+                read_at: Mono(0),
+                stat: CgroupStat::default(),
+            };
+            self.roster.cells.insert(container.key, cell);
+        }
+    }
+
+    /// Lets go of containers that ended and have no process left, with their final totals; and of those that turned out to be sandboxes.
+    fn close_cells(&mut self, live: &[Arc<Container>]) {
+        let live: HashSet<ContainerKey> = live.iter().map(|container| container.key).collect();
+        let lingers = |cell: &Cell| !cell.members.is_empty();
+        let ended: Vec<ContainerKey> =
+            self.roster.cells.iter().filter(|(key, cell)| !live.contains(key) && !lingers(cell)).map(|(key, _)| *key).collect();
+        for key in ended {
+            self.roster.active.remove(&Group::Container(key));
+            let container = self.node.index().container(key).map(Arc::clone);
+            if let (Some(cell), Some(container)) = (self.roster.cells.remove(&key), container)
+                && !container.sandbox
+            {
+                let totals = cell.account.totals(cell.known);
+                self.finished.push(ContainerSnapshot { container, since: cell.since, totals, cgroup: cell.stat });
+            }
+        }
+    }
+
+    /// Finds the cgroup directories of containers that have none yet, and reads them once, so that even a short life has them.
+    fn attach_cgroups(&mut self, live: &[Arc<Container>]) {
+        for container in live {
+            let Some(cell) = self.roster.cells.get_mut(&container.key).filter(|cell| cell.dirs.is_none()) else { continue };
+            let Some(memberships) = cell.members.first().and_then(|pid| self.host.memberships(*pid).ok()) else { continue };
+            let dirs = self.host.cgroup_dirs(&memberships, &container.id);
+            if !dirs.is_empty() {
+                cell.stat = self.host.cgroup_stat(&dirs);
+                cell.dirs = Some(dirs);
+            }
+        }
+    }
+}
