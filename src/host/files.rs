@@ -70,8 +70,8 @@ pub(super) fn open_dir_in(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno>
 
 /// A whole file by its path.
 pub(super) fn read_path(path: &Path, bound: usize) -> Result<Vec<u8>, HostError> {
-    let fd = open_in(rustix::fs::CWD, std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))
-        .map_err(|errno| HostError::file(path, errno))?;
+    let fd =
+        open_in(rustix::fs::CWD, std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())).map_err(|errno| HostError::file(path, errno))?;
     read_whole(fd, bound, || Place::File(path.to_owned()))
 }
 

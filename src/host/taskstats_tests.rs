@@ -278,7 +278,8 @@ fn the_live_kernel_agrees_with_schedstat_about_a_thread() {
 #[test]
 fn the_live_kernel_answers_for_every_process_it_shows() {
     let Ok(mut taskstats) = live() else { return };
-    let pids: Vec<u32> = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect();
+    let pids: Vec<u32> =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect();
     let mut told = 0;
     taskstats.query_tgids(&pids, |_, answer| {
         told += 1;

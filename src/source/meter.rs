@@ -10,6 +10,7 @@ use super::threads::Counts;
 
 /// What one look at one process brought.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "kept in one buffer that is used again; nearly all are the large one")]
 pub(super) enum Look {
     /// Its totals since it began (threads of it that are gone included as far as this instrument sees them).
     Told(Totals),

@@ -29,6 +29,7 @@ mod node;
 mod reading;
 mod roster;
 mod sampler;
+mod serve;
 mod sweep;
 mod threads;
 

@@ -15,23 +15,17 @@ use super::meter::{Look, Meter};
 use super::roster::{Group, Roster};
 use super::{Node, SamplerHandle};
 use crate::config::meaning::{Sources, TaskDelayacct};
-use crate::host::Host;
+use crate::host::{Host, raise_open_files};
 use crate::ladder::{self, Plan};
-use crate::model::{ContainerKey, ContainerSnapshot, Mono, Reading, Subject};
+use crate::model::{ContainerSnapshot, Mono, Reading};
 use crate::runtime::clock::{both_now, mono_now};
 use crate::runtime::thread;
 
 /// Time between two looks for new processes, at most.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Least time between looks for new processes that were asked for.
 pub const RESCAN_SPACING: Duration = Duration::from_millis(50);
-
-/// Least time between readings of one group that were asked for: those who ask sooner wait and share one.
-const COVER_SPACING_NS: u64 = 1_000_000;
-
-/// A subject that sent a span counts as active for so long.
-const ACTIVE_NS: u64 = 60_000_000_000;
 
 /// What the thread owns.
 pub(super) struct Sampler {
@@ -46,15 +40,17 @@ pub(super) struct Sampler {
     pub(super) roster: Roster,
     /// Placement epoch of the index as last seen.
     pub(super) epoch: u64,
-    /// When the first sweep was over: whoever is born later is born under our eyes.
+    /// When the first sweep began; `None` until it is over. Whoever is born later is born under our eyes.
     pub(super) began: Option<Mono>,
+    started: Mono,
     pub(super) swept: Option<Mono>,
     /// Length of the kernel's clock tick, in which it tells start times.
     pub(super) tick_ns: u64,
     /// Readings to be recorded.
     pub(super) out: Vec<Reading>,
     pub(super) finished: Vec<ContainerSnapshot>,
-    waiting: VecDeque<Cover>,
+    /// Those who asked for readings and may not be served yet.
+    pub(super) waiting: VecDeque<Cover>,
     rescans: Vec<oneshot::Sender<()>>,
     due: Due,
     // Buffers used again and again.
@@ -89,8 +85,14 @@ pub fn start(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> io::Result<
     let handle = SamplerHandle::new(Arc::clone(&mailbox), Arc::clone(&node));
     let thread = thread::spawn("stallspan-poll", move || {
         let closing = Closing(mailbox);
+        raise_open_files();
         let restore = switch_on(&host, &settings);
-        Sampler::new(host.clone(), settings, node).run(&closing.0);
+        let mut sampler = Sampler::new(Arc::clone(&host), settings, node);
+        if restore {
+            // It was off until just now: whoever lives already is not counted.
+            sampler.accounting.observe(mono_now(), Some(false));
+        }
+        sampler.run(&closing.0);
         if restore && let Err(error) = host.set_task_delayacct(false) {
             tracing::warn!(%error, "kernel.task_delayacct could not be switched off again");
         }
@@ -125,6 +127,7 @@ impl Sampler {
             roster: Roster::default(),
             epoch: u64::MAX,
             began: None,
+            started: now,
             swept: None,
             tick_ns,
             out: Vec::new(),
@@ -166,7 +169,7 @@ impl Sampler {
         self.waiting.iter().map(|cover| self.cover_due(cover)).fold(next, Mono::min)
     }
 
-    fn rescan_due(&self) -> Mono {
+    pub(super) fn rescan_due(&self) -> Mono {
         self.swept.map_or(Mono(0), |swept| swept.plus(nanoseconds(RESCAN_SPACING)))
     }
 
@@ -200,7 +203,7 @@ impl Sampler {
     }
 
     /// A sweep between collections; who is new is read for the first time.
-    fn look_around(&mut self) {
+    pub(super) fn look_around(&mut self) {
         self.watch_switch();
         self.sweep(false);
         self.read_new();
@@ -209,7 +212,7 @@ impl Sampler {
 
     fn after_sweep(&mut self) {
         let now = mono_now();
-        self.began.get_or_insert(now);
+        self.began.get_or_insert(self.started);
         self.due.sweep = now.plus(nanoseconds(SWEEP_EVERY.min(self.settings.collection_interval)));
         self.renew_active(now);
         self.flush();
@@ -226,100 +229,6 @@ impl Sampler {
         groups.sort_unstable();
         groups.dedup();
         for group in groups {
-            self.read_group(group, false);
-        }
-    }
-
-    /// Subjects whose windows were asked for of late are active.
-    fn renew_active(&mut self, now: Mono) {
-        let asked = self.node.history().asked_since(now.minus(nanoseconds(SWEEP_EVERY) * 2));
-        for subject in asked {
-            self.roster.want(subject, now.plus(ACTIVE_NS));
-        }
-        let Roster { active, cells, processes, .. } = &mut self.roster;
-        active.retain(|group, until| {
-            let there = match group {
-                Group::Container(key) => cells.contains_key(key),
-                Group::Lone(pid) => processes.contains_key(pid),
-            };
-            there && *until >= now
-        });
-    }
-
-    /// Reads who is active.
-    fn tick(&mut self, now: Mono) {
-        let spacing = nanoseconds(self.settings.resolution) / 2;
-        let groups: Vec<Group> = self.roster.active.keys().copied().collect();
-        let mut news = false;
-        for group in &groups {
-            if let Group::Container(key) = group {
-                news = self.find_new_members(*key) || news;
-            }
-        }
-        if news || !self.roster.gone.is_empty() {
-            self.place();
-        }
-        for group in groups {
-            if now.since(self.roster.read_at(group)) >= spacing {
-                self.read_group(group, false);
-            }
-        }
-        self.flush();
-    }
-
-    /// Answers those who asked for readings: each group is read once for all of them.
-    fn serve(&mut self, now: Mono) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let (due, later): (VecDeque<Cover>, VecDeque<Cover>) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|cover| self.cover_due(cover) <= now);
-        self.waiting = later;
-        if due.iter().any(|cover| self.names_unopened(cover)) {
-            self.look_around();
-        }
-        for cover in &due {
-            for subject in &cover.subjects {
-                self.roster.want(*subject, now.plus(ACTIVE_NS));
-                self.freshen(*subject, cover.until);
-            }
-        }
-        self.flush();
-        answer(due.into_iter().map(|cover| cover.done));
-    }
-
-    /// When a request may be served: not sooner than its groups may be read again.
-    fn cover_due(&self, cover: &Cover) -> Mono {
-        if self.names_unopened(cover) {
-            return self.rescan_due();
-        }
-        let stale = cover.subjects.iter().filter(|subject| self.is_stale(**subject, cover.until));
-        let groups = stale.filter_map(|subject| self.roster.group(*subject));
-        groups.map(|group| self.roster.read_at(group).plus(COVER_SPACING_NS)).max().unwrap_or(Mono(0))
-    }
-
-    /// Whether a container in it lives by the index's word (the runtime just told of it), but was not met here yet.
-    fn names_unopened(&self, cover: &Cover) -> bool {
-        cover.subjects.iter().any(|subject| match subject {
-            Subject::Container(key) => !self.roster.cells.contains_key(key) && self.is_counted(*key),
-            Subject::Process(_) | Subject::Task(_) => false,
-        })
-    }
-
-    fn is_counted(&self, key: ContainerKey) -> bool {
-        let index = self.node.index();
-        index.is_live(key) && index.container(key).is_some_and(|container| !container.sandbox)
-    }
-
-    fn is_stale(&self, subject: Subject, until: Mono) -> bool {
-        self.roster.recorded_at(subject).is_some_and(|recorded_at| recorded_at < until)
-    }
-
-    /// Reads a subject's group unless the subject was recorded since `until`.
-    fn freshen(&mut self, subject: Subject, until: Mono) {
-        if self.is_stale(subject, until)
-            && let Some(group) = self.roster.group(subject)
-        {
             self.read_group(group, false);
         }
     }
@@ -347,7 +256,7 @@ fn supplied(plan: &Plan) -> Known {
     Known::new(plan.delays.map(|supply| supply.is_ok()), plan.run_time.is_ok())
 }
 
-fn answer(waiting: impl IntoIterator<Item = oneshot::Sender<()>>) {
+pub(super) fn answer(waiting: impl IntoIterator<Item = oneshot::Sender<()>>) {
     for done in waiting {
         // Whoever asked may have stopped waiting.
         let _gone = done.send(());
@@ -360,7 +269,7 @@ fn after(due: Mono, every: u64, now: Mono) -> Mono {
     due.plus((now.since(due) / every).saturating_add(1).saturating_mul(every))
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

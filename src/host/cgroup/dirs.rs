@@ -1,0 +1,127 @@
+//! Where one container's cgroup stands in each hierarchy.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::parse::cgroup::cpu::{CpuStat, cpu_stat};
+use crate::parse::cgroup::identity::cut_at;
+use crate::parse::cgroup::membership::Membership;
+
+use super::super::files::{open_in, read_kept};
+use super::layout::Layout;
+
+/// `cpu.stat` is a dozen short lines.
+const CPU_STAT_LEN: usize = 2048;
+
+/// A cgroup in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Version 2.
+    pub(super) unified: bool,
+    /// Its directory.
+    pub(super) dir: PathBuf,
+    /// Where the hierarchy is mounted: its ancestors end there.
+    pub(super) top: PathBuf,
+}
+
+impl Place {
+    /// Its directory and those of its ancestors, but the root's, which knows no limits.
+    pub(super) fn upwards(&self) -> impl Iterator<Item = &Path> {
+        self.dir.ancestors().take_while(|dir| *dir != self.top && dir.starts_with(&self.top))
+    }
+}
+
+/// The directories of one container's (or service's) cgroup. Keeps `cpu.stat` and `cpu.stat.local` open.
+#[derive(Debug, Default)]
+pub struct CgroupDirs {
+    pub(super) cpu: Option<Place>,
+    pub(super) cpuacct: Option<Place>,
+    pub(super) memory: Option<Place>,
+    pub(super) unified: Option<Place>,
+    /// One of any hierarchy, for its processes.
+    any: Option<Place>,
+    cpu_stat: Option<OwnedFd>,
+    cpu_stat_local: Option<OwnedFd>,
+}
+
+/// Throttling as the cgroup counts it, cumulative; wall time summed over CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Throttle {
+    /// Quota periods in which the group was active.
+    pub periods: Option<u64>,
+    /// Of them, throttled ones.
+    pub throttled_periods: Option<u64>,
+    /// Under its own quota, ns.
+    pub own_ns: Option<u64>,
+    /// Under its own or an ancestor's quota, ns (6.6+).
+    pub local_ns: Option<u64>,
+}
+
+impl Throttle {
+    /// The widest known: own and ancestors' quota, else own.
+    #[must_use]
+    pub fn best_ns(&self) -> Option<u64> {
+        self.local_ns.or(self.own_ns)
+    }
+}
+
+impl CgroupDirs {
+    /// Hierarchies whose path does not carry the mark hold the container's tasks in a cgroup shared with others
+    /// (the root, the runtime's service): their numbers would not be the container's.
+    pub(crate) fn find(layout: &Layout, memberships: &[Membership], mark: &str) -> Self {
+        let places: Vec<(&Membership, Place)> = memberships
+            .iter()
+            .filter(|membership| !membership.deleted)
+            .filter_map(|membership| {
+                let mount = layout.mount_of(membership)?;
+                let dir = mount.directory(cut_at(&membership.path, mark)?)?;
+                Some((membership, Place { unified: mount.unified, dir, top: mount.point.clone() }))
+            })
+            .collect();
+        let unified = places.iter().find(|(_, place)| place.unified).map(|(_, place)| place.clone());
+        let of = |controller: &str| {
+            let v1 = places.iter().find(|(membership, _)| membership.controllers.iter().any(|name| name == controller));
+            let place = v1.map(|(_, place)| place.clone());
+            // A controller on a version 1 hierarchy is nowhere else.
+            if layout.v1(controller).is_some() { place } else { unified.clone() }
+        };
+        let cpu = of("cpu");
+        let (cpu_stat, cpu_stat_local) = (kept(cpu.as_ref(), "cpu.stat"), kept(cpu.as_ref(), "cpu.stat.local"));
+        let (cpuacct, memory) = (of("cpuacct"), of("memory"));
+        let any = unified
+            .clone()
+            .or_else(|| cpu.clone())
+            .or_else(|| memory.clone())
+            .or_else(|| places.into_iter().map(|(_, place)| place).next());
+        Self { cpu, cpuacct, memory, unified, any, cpu_stat, cpu_stat_local }
+    }
+
+    /// No hierarchy carries the mark.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.any.is_none()
+    }
+
+    /// A directory whose `cgroup.procs` lists the container's processes.
+    pub(crate) fn members(&self) -> Option<&Path> {
+        self.any.as_ref().map(|place| place.dir.as_path())
+    }
+
+    /// Throttling now, from files kept open: cheap enough for every tick.
+    #[must_use]
+    pub fn throttle(&self) -> Throttle {
+        let own = read(self.cpu_stat.as_ref());
+        let local = read(self.cpu_stat_local.as_ref());
+        Throttle { periods: own.periods, throttled_periods: own.throttled_periods, own_ns: own.throttled_ns, local_ns: local.throttled_ns }
+    }
+}
+
+fn kept(place: Option<&Place>, name: &str) -> Option<OwnedFd> {
+    open_in(rustix::fs::CWD, place?.dir.join(name).as_os_str().as_bytes()).ok()
+}
+
+fn read(fd: Option<&OwnedFd>) -> CpuStat {
+    let mut buffer = [0; CPU_STAT_LEN];
+    fd.and_then(|fd| read_kept(fd, &mut buffer).ok()).map(cpu_stat).unwrap_or_default()
+}

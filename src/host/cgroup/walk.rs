@@ -1,0 +1,151 @@
+//! Walking cgroup directories, within bounds: a container may make as many as it likes.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::parse::cgroup::tree::procs;
+
+use super::super::error::{ErrorClass, HostError};
+use super::super::files::{LARGE, Walk, entries, read_path};
+
+/// Cgroups below one container that are looked into.
+const CONTAINER_LIMIT: usize = 4096;
+/// Cgroups counted or searched in a whole hierarchy.
+const NODE_LIMIT: usize = 1 << 17;
+/// Levels below where a walk begins.
+const DEPTH_LIMIT: usize = 64;
+/// Processes listed of one container.
+const PROCESS_LIMIT: usize = 1 << 20;
+
+/// Visits a directory and those below it, parents first. `each` says whether to go on.
+/// `false` when the bound was reached before the end.
+fn walk(top: &Path, limit: usize, levels: usize, mut each: impl FnMut(&Path, usize) -> Walk) -> bool {
+    let mut open = vec![(top.to_owned(), 0_usize)];
+    let mut seen = 1_usize;
+    let mut whole = true;
+    while let Some((dir, depth)) = open.pop() {
+        if matches!(each(&dir, depth), Walk::Stop) {
+            return whole;
+        }
+        let Ok(fd) = open_dir(&dir) else { continue };
+        // A directory that vanishes while it is listed has nothing left in it.
+        let _listed = entries(&fd, |name, is_dir| {
+            if is_dir {
+                if seen >= limit || depth >= levels {
+                    whole = false;
+                    return Walk::Stop;
+                }
+                seen = seen.saturating_add(1);
+                open.push((dir.join(OsStr::from_bytes(name)), depth.saturating_add(1)));
+            }
+            Walk::Go
+        });
+    }
+    whole
+}
+
+fn open_dir(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+}
+
+/// Processes of a cgroup and all below it, ascending, each once.
+pub(crate) fn pids(top: &Path, into: &mut Vec<u32>) -> Result<(), HostError> {
+    into.clear();
+    let mut result = Ok(());
+    walk(top, CONTAINER_LIMIT, DEPTH_LIMIT, |dir, depth| {
+        match read_path(&dir.join("cgroup.procs"), LARGE) {
+            Ok(text) => into.extend(procs(&text).take(PROCESS_LIMIT.saturating_sub(into.len()))),
+            // Below the top a cgroup may vanish, or be threaded and refuse.
+            Err(error) if depth == 0 => result = Err(error),
+            Err(_) => {}
+        }
+        if result.is_ok() { Walk::Go } else { Walk::Stop }
+    });
+    into.sort_unstable();
+    into.dedup();
+    match result {
+        Err(error) if error.class() == ErrorClass::Absent => Err(HostError::file(top, Errno::NODEV)),
+        other => other,
+    }
+}
+
+/// Directories of a hierarchy, the root included; `None` where there are too many to count.
+pub(crate) fn count_below(top: &Path) -> Option<u64> {
+    let mut count = 0_u64;
+    let whole = walk(top, NODE_LIMIT, DEPTH_LIMIT, |_, _| {
+        count = count.saturating_add(1);
+        Walk::Go
+    });
+    whole.then_some(count)
+}
+
+/// The directory with this inode, exactly `depth` levels below `top`.
+pub(super) fn find_inode(top: &Path, depth: usize, inode: u64) -> Option<PathBuf> {
+    let mut found = None;
+    walk(top, NODE_LIMIT, depth, |dir, level| {
+        let here = level == depth && std::fs::metadata(dir).is_ok_and(|meta| std::os::unix::fs::MetadataExt::ino(&meta) == inode);
+        if here {
+            found = Some(dir.to_owned());
+            return Walk::Stop;
+        }
+        Walk::Go
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(procs: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in procs {
+            std::fs::create_dir_all(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("cgroup.procs"), text).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn processes_of_the_whole_subtree_once_each() {
+        let dir = tree(&[("c", "5\n3\n"), ("c/init.scope", "9\n3\n"), ("c/a/b", "7\n"), ("other", "1\n")]);
+        let mut got = vec![99];
+        pids(&dir.path().join("c"), &mut got).unwrap();
+        assert_eq!(got, [3, 5, 7, 9]);
+    }
+
+    #[test]
+    fn a_removed_cgroup_is_gone() {
+        let dir = tree(&[]);
+        assert!(pids(&dir.path().join("c"), &mut Vec::new()).unwrap_err().is_gone());
+    }
+
+    #[test]
+    fn counts_directories_and_finds_inodes() {
+        let dir = tree(&[("a", ""), ("b/c", "")]);
+        assert_eq!(count_below(dir.path()), Some(4));
+        let wanted = dir.path().join("b/c");
+        let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&wanted).unwrap());
+        assert_eq!(find_inode(dir.path(), 2, inode), Some(wanted));
+        assert_eq!(find_inode(dir.path(), 1, inode), None);
+    }
+
+    #[test]
+    fn a_million_children_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        for child in 0..20 {
+            std::fs::create_dir(dir.path().join(child.to_string())).unwrap();
+        }
+        let mut seen = 0;
+        let whole = walk(dir.path(), 10, DEPTH_LIMIT, |_, _| {
+            seen += 1;
+            Walk::Go
+        });
+        assert_eq!((whole, seen), (false, 10));
+    }
+}

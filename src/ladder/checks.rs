@@ -1,0 +1,289 @@
+//! What `check` tells of this host: what is lost in a user's words, and what mends it.
+
+use crate::config::meaning::{Method, Sources};
+use crate::model::{Absence, Capability, CgroupLayout, DelayKind, Facts, SourceName};
+
+use super::Plan;
+
+/// How an item stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CheckStatus {
+    /// Nothing is lost.
+    Pass,
+    /// Something is lost.
+    Warn,
+    /// Something the configuration asks for cannot work at all.
+    Fail,
+}
+
+impl CheckStatus {
+    /// The word of the contract.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// One line of `check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckItem {
+    /// Stable name.
+    pub id: &'static str,
+    /// How it stands.
+    pub status: CheckStatus,
+    /// What was found.
+    pub detail: String,
+    /// What is missing in the output; with `Pass` nothing is.
+    pub lost: Option<String>,
+    /// A command that can be run as it stands, or a sentence.
+    pub cure: Option<String>,
+}
+
+impl CheckItem {
+    /// Nothing is lost.
+    #[must_use]
+    pub fn pass(id: &'static str, detail: impl Into<String>) -> Self {
+        Self { id, status: CheckStatus::Pass, detail: detail.into(), lost: None, cure: None }
+    }
+
+    /// Something is lost.
+    #[must_use]
+    pub fn warn(id: &'static str, detail: impl Into<String>, lost: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { id, status: CheckStatus::Warn, detail: detail.into(), lost: Some(lost.into()), cure: Some(cure.into()) }
+    }
+
+    /// Something asked for cannot work.
+    #[must_use]
+    pub fn fail(id: &'static str, detail: impl Into<String>, lost: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { status: CheckStatus::Fail, ..Self::warn(id, detail, lost, cure) }
+    }
+
+    /// The same item as a failure where the configuration asks for exactly this.
+    fn fail_if(self, asked: bool) -> Self {
+        if asked && self.status == CheckStatus::Warn { Self { status: CheckStatus::Fail, ..self } } else { self }
+    }
+}
+
+/// Every item about the host, in the order shown. Those about the runtime and downstream are added by the wiring.
+#[must_use]
+pub fn checks(facts: &Facts, plan: &Plan, sources: &Sources) -> Vec<CheckItem> {
+    let asked = |method| plan.method_missing.is_some_and(|(missing, _)| missing == method);
+    let nothing_left = plan.best().is_none();
+    vec![
+        procfs(facts),
+        bpf(sources.method).fail_if(asked(Method::Bpf)),
+        taskstats(facts, plan).fail_if(asked(Method::Taskstats) || nothing_left),
+        task_delayacct(facts, plan),
+        schedstat(facts).fail_if(asked(Method::Schedstat) || nothing_left),
+        cgroup(facts).fail_if(nothing_left),
+        psi(facts),
+        proc_schedstat(facts),
+        capabilities(facts, plan),
+    ]
+}
+
+const HOST_PIDS: &str = "run it in the host's pid namespace: `hostPID: true` in Kubernetes, `--pid=host` in Docker";
+const NET_ADMIN: &str = "setcap cap_net_admin+ep \"$(command -v stallspan)\"";
+
+fn procfs(facts: &Facts) -> CheckItem {
+    const ID: &str = "procfs";
+    match facts.procfs {
+        Ok(()) if facts.namespaces.pid == Some(false) => CheckItem::warn(
+            ID,
+            "the agent has a pid namespace of its own",
+            "processes and containers outside of the agent's own container",
+            HOST_PIDS,
+        ),
+        Ok(()) => CheckItem::pass(ID, format!("processes can be read (kernel {})", facts.kernel_release.as_deref().unwrap_or("unknown"))),
+        Err(Absence::NoPermission) => CheckItem::fail(
+            ID,
+            "processes of other users may not be read",
+            "every delay of every container that does not run as the agent's own user",
+            "mount -o remount,hidepid=0 /proc  # lets every user see every process",
+        ),
+        Err(reason) => CheckItem::fail(
+            ID,
+            format!("the first process of the host cannot be read ({})", reason.word()),
+            "every delay of every process",
+            "set sources.procfs.root to where the host's /proc is mounted",
+        ),
+    }
+}
+
+fn bpf(method: Method) -> CheckItem {
+    const ID: &str = "bpf";
+    match method {
+        Method::Taskstats | Method::Schedstat => CheckItem::pass(ID, "not used: sources.method begins below it"),
+        Method::Auto | Method::Bpf => CheckItem::warn(
+            ID,
+            "this build has no BPF source (not_supported)",
+            "single waits: stall events, longest wait, wall-clock time stalled, and who ran meanwhile",
+            "set `sources.method: taskstats`; delays are then read from delay accounting",
+        ),
+    }
+}
+
+fn taskstats(facts: &Facts, plan: &Plan) -> CheckItem {
+    const ID: &str = "taskstats";
+    let lost = "block I/O, swap-in, reclaim, compaction and the other delays besides CPU, and the delays of threads that exited between two readings";
+    let Err(reason) = plan.source(SourceName::Taskstats) else {
+        let detail = facts.taskstats.map_or_else(|_| String::new(), |found| format!("version {}, {} bytes", found.version, found.len));
+        return CheckItem::pass(ID, detail);
+    };
+    if reason == Absence::Disabled {
+        return CheckItem::pass(ID, "not used: sources.method is schedstat");
+    }
+    let detail = format!("the kernel does not answer ({})", reason.word());
+    match reason {
+        Absence::NoPermission if facts.namespaces.user == Some(false) => CheckItem::warn(
+            ID,
+            detail,
+            lost,
+            "run it in the host's user namespace: `hostUsers: true` in Kubernetes, `--userns=host` in Docker",
+        ),
+        Absence::NoPermission => CheckItem::warn(ID, detail, lost, NET_ADMIN),
+        Absence::NotSupported if facts.taskstats.is_ok() => {
+            CheckItem::warn(ID, "the kernel answers with zeros", lost, "take `nodelayacct` off the kernel's command line and boot again")
+        }
+        Absence::NotSupported if facts.namespaces.pid == Some(false) => CheckItem::warn(ID, detail, lost, HOST_PIDS),
+        Absence::NotSupported if facts.namespaces.net == Some(false) => CheckItem::warn(
+            ID,
+            detail,
+            lost,
+            "run it in the host's network namespace (kernels before 6.1): `hostNetwork: true` in Kubernetes, `--network=host` in Docker",
+        ),
+        Absence::NotSupported => CheckItem::warn(ID, detail, lost, "use a kernel built with CONFIG_TASKSTATS and CONFIG_TASK_DELAY_ACCT"),
+        _ => CheckItem::warn(ID, detail, lost, "start the agent again; if it stays so, report the kernel's release"),
+    }
+}
+
+fn task_delayacct(facts: &Facts, plan: &Plan) -> CheckItem {
+    const ID: &str = "task_delayacct";
+    match facts.task_delayacct {
+        Some(true) => CheckItem::pass(ID, "on: tasks count all their delays from birth; those born before it was on stay unknown"),
+        None if facts.taskstats.is_ok_and(|found| found.counting) => {
+            CheckItem::pass(ID, "this kernel counts since it booted and has no switch")
+        }
+        Some(false) if plan.switch_delayacct_on => {
+            CheckItem::pass(ID, "off: switched on while the agent runs, for tasks born meanwhile (sources.task_delayacct: on)")
+        }
+        Some(false) => CheckItem::warn(
+            ID,
+            "kernel.task_delayacct is 0",
+            "block I/O, swap-in, reclaim, compaction, thrashing and write-protect-copy delays",
+            "sysctl -w kernel.task_delayacct=1  # tasks started from then on count all their delays; costs a clock reading at each wait",
+        ),
+        None => CheckItem::warn(
+            ID,
+            "this kernel counts no delays and has no switch for it",
+            "block I/O, swap-in, reclaim, compaction, thrashing and write-protect-copy delays",
+            "use a kernel built with CONFIG_TASK_DELAY_ACCT, booted without `nodelayacct`",
+        ),
+    }
+}
+
+fn schedstat(facts: &Facts) -> CheckItem {
+    const ID: &str = "schedstat";
+    match facts.schedstat {
+        Ok(()) => CheckItem::pass(ID, "run time and run-queue wait of every thread"),
+        Err(reason) => CheckItem::warn(
+            ID,
+            format!("/proc/PID/schedstat cannot be read ({})", reason.word()),
+            "CPU delay of single threads, and of processes where taskstats does not answer",
+            "use a kernel built with CONFIG_SCHED_INFO",
+        ),
+    }
+}
+
+fn cgroup(facts: &Facts) -> CheckItem {
+    const ID: &str = "cgroup";
+    let cgroups = &facts.cgroups;
+    if cgroups.layout == CgroupLayout::Missing {
+        return CheckItem::warn(
+            ID,
+            "no cgroup mount was found",
+            "throttled time, CPU limits, memory use, and containers that no runtime names",
+            "set sources.cgroupfs.root to where the host's /sys/fs/cgroup is mounted",
+        );
+    }
+    if cgroups.relative_paths {
+        return CheckItem::warn(
+            ID,
+            "cgroup paths are relative to the agent's own cgroup namespace",
+            "throttled time, CPU limits and memory use of other containers",
+            "run it in the host's cgroup namespace (`--cgroupns=host` in Docker), or mount the host's /sys/fs/cgroup and set sources.cgroupfs.root to it",
+        );
+    }
+    let missing: Vec<&str> = ["cpu", "memory"].into_iter().filter(|controller| !cgroups.has(controller)).collect();
+    if missing.is_empty() {
+        return CheckItem::pass(ID, format!("layout {}", cgroups.layout.word()));
+    }
+    let lost = match missing.as_slice() {
+        ["cpu"] => "throttled time and CPU limits",
+        ["memory"] => "memory use, faults, events and reclaim",
+        _ => "throttled time, CPU limits, memory use, faults, events and reclaim",
+    };
+    CheckItem::warn(
+        ID,
+        format!("layout {}, without controller {}", cgroups.layout.word(), missing.join(" and ")),
+        lost,
+        "take `cgroup_disable=` off the kernel's command line, or use a kernel built with the controller, and boot again",
+    )
+}
+
+fn psi(facts: &Facts) -> CheckItem {
+    const ID: &str = "psi";
+    match (facts.psi_node, facts.psi_cgroup) {
+        (Ok(()), Ok(())) => CheckItem::pass(ID, "pressure of the node and of cgroups"),
+        (Ok(()), Err(_)) if facts.cgroups.layout == CgroupLayout::V1 => CheckItem::warn(
+            ID,
+            "pressure of the node only: cgroups of version 1 have none",
+            "stallspan.container.pressure.time",
+            "boot with systemd.unified_cgroup_hierarchy=1, so that cgroups are of version 2",
+        ),
+        (Ok(()), Err(reason)) => CheckItem::warn(
+            ID,
+            format!("pressure of the node only; that of cgroups cannot be read ({})", reason.word()),
+            "stallspan.container.pressure.time",
+            "set sources.cgroupfs.root to where the host's /sys/fs/cgroup is mounted",
+        ),
+        (Err(reason), _) => CheckItem::warn(
+            ID,
+            format!("pressure stall information cannot be read ({})", reason.word()),
+            "stallspan.container.pressure.time and stallspan.node.pressure.time",
+            "add `psi=1` to the kernel's command line and boot again",
+        ),
+    }
+}
+
+fn proc_schedstat(facts: &Facts) -> CheckItem {
+    const ID: &str = "proc_schedstat";
+    match facts.proc_schedstat {
+        Ok(version) => CheckItem::pass(ID, format!("version {version}")),
+        Err(reason) => CheckItem::warn(
+            ID,
+            format!("/proc/schedstat cannot be read ({})", reason.word()),
+            "run-queue wait, run time and time slices of each CPU of the node, and the agent's own conservation error",
+            "use a kernel built with CONFIG_SCHEDSTATS",
+        ),
+    }
+}
+
+fn capabilities(facts: &Facts, plan: &Plan) -> CheckItem {
+    const ID: &str = "capabilities";
+    let held: Vec<&str> = Capability::ALL.into_iter().filter(|one| facts.capabilities.has(*one)).map(Capability::word).collect();
+    let detail = if held.is_empty() { "none of those that buy something here".to_owned() } else { held.join(" ") };
+    let denied = plan.source(SourceName::Taskstats) == Err(Absence::NoPermission);
+    if denied && !facts.capabilities.has(Capability::NetAdmin) {
+        let lost = match plan.delay(DelayKind::Cpu) {
+            Ok(_) => "every delay but that of the CPU",
+            Err(_) => "every delay",
+        };
+        return CheckItem::warn(ID, detail, lost, NET_ADMIN);
+    }
+    CheckItem::pass(ID, detail)
+}

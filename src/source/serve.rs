@@ -1,0 +1,110 @@
+//! Readings for those who need them: subjects that sent spans of late, and whoever asks right now.
+
+use std::collections::VecDeque;
+
+use super::handle::Cover;
+use super::roster::{Group, Roster};
+use super::sampler::{SWEEP_EVERY, Sampler, answer, nanoseconds};
+use crate::model::{ContainerKey, Mono, Subject};
+
+/// Least time between readings of one group that were asked for: those who ask sooner wait and share one.
+const COVER_SPACING_NS: u64 = 1_000_000;
+
+/// A subject that sent a span counts as active for so long.
+const ACTIVE_NS: u64 = 60_000_000_000;
+
+impl Sampler {
+    /// Subjects whose windows were asked for of late are active.
+    pub(super) fn renew_active(&mut self, now: Mono) {
+        let asked = self.node.history().asked_since(now.minus(nanoseconds(SWEEP_EVERY) * 2));
+        for subject in asked {
+            self.roster.want(subject, now.plus(ACTIVE_NS));
+        }
+        let Roster { active, cells, processes, .. } = &mut self.roster;
+        active.retain(|group, until| {
+            let there = match group {
+                Group::Container(key) => cells.contains_key(key),
+                Group::Lone(pid) => processes.contains_key(pid),
+            };
+            there && *until >= now
+        });
+    }
+
+    /// Reads who is active.
+    pub(super) fn tick(&mut self, now: Mono) {
+        let spacing = nanoseconds(self.settings.resolution) / 2;
+        let groups: Vec<Group> = self.roster.active.keys().copied().collect();
+        let mut news = false;
+        for group in &groups {
+            if let Group::Container(key) = group {
+                news = self.find_new_members(*key) || news;
+            }
+        }
+        if news || !self.roster.gone.is_empty() {
+            self.place();
+        }
+        for group in groups {
+            if now.since(self.roster.read_at(group)) >= spacing {
+                self.read_group(group, false);
+            }
+        }
+        self.flush();
+    }
+
+    /// Answers those who asked for readings: each group is read once for all of them.
+    pub(super) fn serve(&mut self, now: Mono) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let (due, later): (VecDeque<Cover>, VecDeque<Cover>) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|cover| self.cover_due(cover) <= now);
+        self.waiting = later;
+        if due.iter().any(|cover| self.names_unopened(cover)) {
+            self.look_around();
+        }
+        for cover in &due {
+            for subject in &cover.subjects {
+                self.roster.want(*subject, now.plus(ACTIVE_NS));
+                self.freshen(*subject, cover.until);
+            }
+        }
+        self.flush();
+        answer(due.into_iter().map(|cover| cover.done));
+    }
+
+    /// When a request may be served: not sooner than its groups may be read again.
+    pub(super) fn cover_due(&self, cover: &Cover) -> Mono {
+        if self.names_unopened(cover) {
+            return self.rescan_due();
+        }
+        let stale = cover.subjects.iter().filter(|subject| self.is_stale(**subject, cover.until));
+        let groups = stale.filter_map(|subject| self.roster.group(*subject));
+        groups.map(|group| self.roster.read_at(group).plus(COVER_SPACING_NS)).max().unwrap_or(Mono(0))
+    }
+
+    /// Whether a container in it lives by the index's word (the runtime just told of it), but was not met here yet.
+    fn names_unopened(&self, cover: &Cover) -> bool {
+        cover.subjects.iter().any(|subject| match subject {
+            Subject::Container(key) => !self.roster.cells.contains_key(key) && self.is_counted(*key),
+            Subject::Process(_) | Subject::Task(_) => false,
+        })
+    }
+
+    fn is_counted(&self, key: ContainerKey) -> bool {
+        let index = self.node.index();
+        index.is_live(key) && index.container(key).is_some_and(|container| !container.sandbox)
+    }
+
+    fn is_stale(&self, subject: Subject, until: Mono) -> bool {
+        self.roster.recorded_at(subject).is_some_and(|recorded_at| recorded_at < until)
+    }
+
+    /// Reads a subject's group unless the subject was recorded since `until`.
+    fn freshen(&mut self, subject: Subject, until: Mono) {
+        if self.is_stale(subject, until)
+            && let Some(group) = self.roster.group(subject)
+        {
+            self.read_group(group, false);
+        }
+    }
+}
