@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /*
  * The few kernel types the programs read, cut down to the members they use. The loader moves every access to
- * the running kernel's own offsets (CO-RE), so order and size here mean nothing; names do.
+ * the running kernel's own offsets (CO-RE), so order and size here mean nothing; names do. A name with `___` is
+ * another shape of the same kernel type.
  */
 #pragma once
 
@@ -21,70 +22,108 @@ typedef u16 __be16;
 typedef u32 __be32;
 typedef u32 __wsum;
 typedef _Bool bool;
+#define true 1
+#define false 0
 
-enum bpf_map_type_used {
+/* include/uapi/linux/bpf.h */
+enum {
 	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
+	BPF_F_NO_PREALLOC = 1,
+	BPF_ANY = 0,
+	BPF_NOEXIST = 1,
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+	BPF_RB_NO_WAKEUP = 1,
 };
-#define BPF_F_NO_PREALLOC 1
-#define BPF_LOCAL_STORAGE_GET_F_CREATE 1
-#define BPF_RB_NO_WAKEUP 1
 
-#define STALLSPAN_CORE __attribute__((preserve_access_index))
+/* kernel/sched/sched.h */
+#define TASK_ON_RQ_MIGRATING 2
+
+#define CORE __attribute__((preserve_access_index))
 
 struct kernfs_node {
 	u64 id;
-} STALLSPAN_CORE;
-
-struct cgroup {
-	struct kernfs_node *kn;
-} STALLSPAN_CORE;
+} CORE;
 
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
-} STALLSPAN_CORE;
+	struct cgroup_subsys_state *parent;
+} CORE;
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+} CORE;
 
 struct css_set {
-	struct cgroup_subsys_state *subsys[4]; /* longer in the kernel: one a controller */
+	struct cgroup_subsys_state *subsys[16]; /* one a controller; which stands where is the build's choice */
 	struct cgroup *dfl_cgrp;
-} STALLSPAN_CORE;
-
-enum cgroup_subsys_id {
-	cpu_cgrp_id___stallspan = 0,
-};
+} CORE;
 
 struct sched_info {
-	unsigned long pcount;
 	u64 run_delay;
 	u64 last_queued;
-} STALLSPAN_CORE;
+} CORE;
 
 struct rq {
 	u64 clock;
 	u64 clock_task;
-} STALLSPAN_CORE;
+	u64 clock_pelt;
+	s32 cpu;
+} CORE;
 
 struct cfs_rq {
 	struct rq *rq;
-	u64 throttled_clock_self;
-	u64 throttled_clock_self_time;
-} STALLSPAN_CORE;
+	s32 throttle_count;
+	u64 throttled_clock_self;      /* 6.6+ */
+	u64 throttled_clock_self_time; /* 6.6+ */
+	u64 throttled_clock_pelt;      /* 6.0+ */
+	u64 throttled_clock_pelt_time; /* 6.0+ */
+} CORE;
+
+/* Before 6.0 the clock of the group's throttling was the task clock. */
+struct cfs_rq___task {
+	u64 throttled_clock_task;
+	u64 throttled_clock_task_time;
+} CORE;
 
 struct sched_entity {
 	struct cfs_rq *cfs_rq;
-	unsigned char sched_delayed;
-} STALLSPAN_CORE;
+	u8 sched_delayed; /* 6.12+: still queued, but asleep */
+} CORE;
+
+struct task_group {
+	struct cfs_rq **cfs_rq;
+} CORE;
 
 struct task_struct {
-	int on_rq;
-	unsigned int flags;
-	unsigned int __state;
+	s32 on_rq;
 	s32 pid;
 	s32 tgid;
 	struct sched_entity se;
 	struct sched_info sched_info;
+	struct task_group *sched_task_group;
+	struct task_struct *group_leader;
 	struct css_set *cgroups;
 	char comm[16];
-} STALLSPAN_CORE;
+} CORE;
+
+/* 6.18+: a task is taken off its queue by itself, on its way back to user mode. */
+struct task_struct___throttled {
+	bool throttled;
+} CORE;
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+} CORE;
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+} CORE;

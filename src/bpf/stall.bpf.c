@@ -1,184 +1,178 @@
 // SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
-#include "kernel.h"
-#include "wire.h"
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
-#include <bpf/bpf_tracing.h>
+/*
+ * Every wait of every task, seen where it ends: one hook at sched_switch, one where a waiting task is moved, one where a
+ * task is born, and those of memory.h. The iterators prepare the tasks that were there before and tell who waits now.
+ */
+#include "wait.h"
+#include "memory.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-struct task_state {
-	u64 seen_delay;      /* sched_info.run_delay accounted for so far */
-	struct css_set *css; /* cgroups `slot` was looked up for; compared, never followed */
-	u32 slot;
-	u32 generation;
-};
+/* The compiler would make one load of two, from an address that it computes, which the verifier refuses. */
+#define ARGUMENT(variable, place) asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(variable) : "r"(ctx), "i"((place) * 8))
 
-struct segment {
-	u64 end_ns;
-	u32 slot;
-	u32 tgid;
-};
+#define MONO_EVERY_NS 100000000ull
+#define RUN_EVERY_NS 1000000ull
 
-struct cpu_state {
-	u64 head;
-	struct segment segments[SEGMENTS];
-};
-
-struct blame_key {
-	u32 victim_slot;
-	u32 culprit_slot;
-	u32 culprit_tgid;
-	u32 pad;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct task_state);
-} tasks SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, SLOTS_MAX * 4);
-	__type(key, u64);
-	__type(value, u32);
-} slots SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, SLOTS_MAX);
-	__type(key, u32);
-	__type(value, struct totals);
-} container_totals SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct cpu_state);
-} cpus SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4 * 1024 * 1024);
-} waits SEC(".maps");
-
-volatile const u32 cpu_hierarchy = 0; /* index of the v1 cpu controller in css_set.subsys; */
-volatile const u32 use_v1 = 1;
-u32 generation = 1;
-u64 lost = 0;
-
-static __always_inline u32 slot_of(struct task_struct *task, struct task_state *state)
+/* The clock of run queues and CLOCK_MONOTONIC drift apart by parts in a million. */
+static __always_inline void mono_learn(struct cpu_state *cpu, u64 clock)
 {
-	struct css_set *css = task->cgroups;
-	if (state->css == css && state->generation == generation)
-		return state->slot;
-	u64 id;
-	if (use_v1)
-		id = BPF_CORE_READ(css, subsys[1], cgroup, kn, id);
-	else
-		id = BPF_CORE_READ(css, dfl_cgrp, kn, id);
-	u32 *slot = bpf_map_lookup_elem(&slots, &id);
-	state->slot = slot ? *slot : 0;
-	state->css = css;
-	state->generation = generation;
-	return state->slot;
+	if (clock - cpu->mono_at < MONO_EVERY_NS)
+		return;
+	cpu->mono_offset = bpf_ktime_get_ns() - clock;
+	cpu->mono_at = clock;
 }
 
-static __always_inline u32 bucket(u64 ns)
+/* The run time of whoever ran until now, in large pieces. */
+static __always_inline void run_count(struct cpu_state *cpu, u32 next_slot, u64 clock)
 {
-	u32 log = 0;
-	u64 v = ns;
-	if (v >> 32) { v >>= 32; log += 32; }
-	if (v >> 16) { v >>= 16; log += 16; }
-	if (v >> 8) { v >>= 8; log += 8; }
-	if (v >> 4) { v >>= 4; log += 4; }
-	if (v >> 2) { v >>= 2; log += 2; }
-	if (v >> 1) { log += 1; }
-	return log & (HISTOGRAM_BUCKETS - 1);
+	struct segment *ran = segment_at(cpu, cpu->head);
+	u32 slot = ran->slot;
+	if (slot == next_slot && clock - cpu->run_from < RUN_EVERY_NS)
+		return;
+	u64 from = cpu->run_from;
+	cpu->run_from = clock;
+	if (!ran->start || !from || slot == SLOT_IDLE)
+		return;
+	struct totals *totals = bpf_map_lookup_elem(&slot_totals, &slot);
+	if (totals)
+		totals->run_ns += clock - from;
 }
 
 SEC("tp_btf/sched_switch")
-int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+int on_switch(u64 *ctx)
 {
-	u64 now = bpf_ktime_get_ns();
-	u32 zero = 0;
-	struct cpu_state *cpu = bpf_map_lookup_elem(&cpus, &zero);
+	struct task_struct *prev, *next;
+	if (prev_argument == 1) {
+		ARGUMENT(prev, 1);
+		ARGUMENT(next, 2);
+	} else {
+		ARGUMENT(prev, 2);
+		ARGUMENT(next, 3);
+	}
+	struct cpu_state *cpu = cpu_state(bpf_get_smp_processor_id());
 	if (!cpu)
 		return 0;
-
-	/* who ran until now */
-	u32 prev_slot = 0;
-	if (prev->pid) {
-		struct task_state *state = bpf_task_storage_get(&tasks, prev, 0, 0);
+	struct cfs_rq *queue = prev->se.cfs_rq;
+	u64 clock = queue->rq->clock;
+	mono_learn(cpu, clock);
+	if (throttle_begins(prev, queue)) {
+		struct task_state *state = state_of(prev);
 		if (state)
-			prev_slot = slot_of(prev, state);
+			throttle_remember(state, queue, clock);
 	}
-	u64 head = cpu->head;
-	struct segment *segment = &cpu->segments[head & (SEGMENTS - 1)];
-	segment->end_ns = now;
-	segment->slot = prev_slot;
-	segment->tgid = prev->tgid;
-	cpu->head = head + 1;
-
-	if (!next->pid)
-		return 0;
-	struct task_state *state = bpf_task_storage_get(&tasks, next, 0, 0);
-	u64 queued = next->sched_info.last_queued;
-	u64 delay = next->sched_info.run_delay;
-	u64 clock = next->se.cfs_rq->rq->clock;
-	u64 current_wait = queued && clock > queued ? clock - queued : 0;
-	if (!state) {
-		struct task_state fresh = {};
-		state = bpf_task_storage_get(&tasks, next, &fresh, BPF_LOCAL_STORAGE_GET_F_CREATE);
-		if (!state)
-			return 0;
-		state->seen_delay = delay;
-	}
-	u64 length = delay + current_wait - state->seen_delay;
-	state->seen_delay = delay + current_wait;
-	u32 slot = slot_of(next, state);
-	struct totals *totals = bpf_map_lookup_elem(&container_totals, &slot);
-	if (!totals)
-		return 0;
-	totals->wait_ns += length;
-	totals->waits++;
-	totals->histogram[bucket(length)]++;
-	if (length < 20000)
-		return 0;
-	/* walk back */
-	u64 begin = now - length, culprit_ns = 0, until = now;
-	u32 culprit_slot = 0, culprit_tgid = 0;
-	for (int i = 0; i < SEGMENTS - 1; i++) {
-		struct segment *s = &cpu->segments[(head - i) & (SEGMENTS - 1)];
-		struct segment *before = &cpu->segments[(head - i - 1) & (SEGMENTS - 1)];
-		u64 from = before->end_ns > begin ? before->end_ns : begin;
-		if (s->end_ns <= begin)
-			break;
-		u64 part = s->end_ns - from;
-		if (part > culprit_ns) {
-			culprit_ns = part;
-			culprit_slot = s->slot;
-			culprit_tgid = s->tgid;
+	u32 slot = SLOT_IDLE;
+	if (next->pid) {
+		slot = SLOT_HOST;
+		struct task_state *state = state_of(next);
+		if (state) {
+			slot = slot_of(next, state);
+			wait_ends(cpu, next, state, slot, clock);
 		}
 	}
-	struct wait_record *record = bpf_ringbuf_reserve(&waits, sizeof(*record), 0);
-	if (!record) {
-		__sync_fetch_and_add(&lost, 1);
+	run_count(cpu, slot, clock);
+	segment_begin(cpu, next, slot, clock);
+	return 0;
+}
+
+/* The task still stands on its old CPU here, and the old run queue is locked: its segments stand still. */
+SEC("tp_btf/sched_migrate_task")
+int on_migrate(u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx[0];
+	u32 to = ctx[1];
+	if (task->on_rq != TASK_ON_RQ_MIGRATING)
 		return 0;
+	struct task_state *state = state_of(task);
+	if (!state || !state->known)
+		return 0;
+	u64 delay = task->sched_info.run_delay;
+	if (delay <= state->seen_delay)
+		return 0;
+	u64 ns = delay - state->seen_delay;
+	state->seen_delay = delay;
+	struct cfs_rq *queue = task->se.cfs_rq;
+	u64 clock = queue->rq->clock;
+	struct cpu_state *from = cpu_state(queue->rq->cpu);
+	struct cpu_state *here = cpu_state(bpf_get_smp_processor_id());
+	if (!from || !here)
+		return 0;
+	u64 part = 0;
+	if (state->throttle_queue) {
+		part = throttle_part(state, queue, clock);
+		part = part < ns ? part : ns;
+		throttle_move(state, task, to, clock);
 	}
-	record->end_ns = now;
-	record->length_ns = length;
-	record->throttled_ns = 0;
-	record->culprit_ns = culprit_ns;
-	record->slot = slot;
-	record->culprit_slot = culprit_slot;
-	record->tgid = next->tgid;
-	record->tid = next->pid;
-	record->culprit_tgid = culprit_tgid;
-	record->cpu = bpf_get_smp_processor_id();
-	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+	u32 slot = slot_of(task, state);
+	struct explained *found = &here->scratch;
+	explain_clear(found);
+	if (slot != SLOT_HOST) {
+		explain(from, found, slot, clock - ns + part, clock);
+		blame_all(found, slot);
+		struct totals *totals = bpf_map_lookup_elem(&slot_totals, &slot);
+		if (totals) {
+			totals->self_ns += found->self_ns;
+			totals->idle_ns += found->idle_ns;
+		}
+	}
+	if (!state->has_settled) {
+		__builtin_memset(&state->settled, 0, sizeof(state->settled));
+		state->has_settled = 1;
+	}
+	settled_keep(&state->settled, found, ns, part);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int on_fork(u64 *ctx)
+{
+	make_state((struct task_struct *)ctx[1]);
+	return 0;
+}
+
+/* Tasks that were there before the programs. */
+SEC("iter/task")
+int prepare_tasks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	if (task)
+		make_state(task);
+	return 0;
+}
+
+/* Tasks of containers that wait now. */
+SEC("iter/task")
+int waiting_tasks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	if (!task)
+		return 0;
+	u64 queued = task->sched_info.last_queued;
+	if (!queued)
+		return 0;
+	struct task_state *state = state_of(task);
+	if (!state || !state->known)
+		return 0;
+	struct waiting_record record = { .slot = slot_of(task, state), .tgid = task->tgid, .tid = task->pid };
+	if (record.slot == SLOT_HOST)
+		return 0;
+	struct cfs_rq *queue = task->se.cfs_rq;
+	struct cpu_state *cpu = cpu_state(queue->rq->cpu);
+	if (!cpu)
+		return 0;
+	u64 delay = task->sched_info.run_delay;
+	u64 before = delay > state->seen_delay ? delay - state->seen_delay : 0;
+	if (state->has_settled) {
+		before += state->settled.ns;
+		record.throttled_ns = state->settled.throttled_ns;
+	}
+	record.now_ns = bpf_ktime_get_ns();
+	record.begin_ns = queued + cpu->mono_offset - before;
+	if (state->throttle_queue == (u64)queue) {
+		u64 now = throttle_clock(queue, record.now_ns - cpu->mono_offset);
+		if (now > state->throttle_base)
+			record.throttled_ns += now - state->throttle_base;
+	}
+	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;
 }
