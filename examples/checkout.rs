@@ -7,10 +7,12 @@
 //! exec cargo run --release --example checkout -- --requests 200 --cpu-ms 5 --threads 2
 //! ```
 //!
-//! Each request burns some CPU time inside one span. For comparison, the service prints what the kernel told the span's
-//! own thread of its waiting (`run_delay`), one JSON object a line: the truth that `stallspan.delay.cpu` is held against.
+//! Each request burns some CPU time inside one span. For comparison, the service prints at its end what the kernel told it
+//! of its waiting (`run_delay`) meanwhile, one JSON object a span: of the span's own thread, which `stallspan.scope` = `thread`
+//! is held against, and of all its threads together, which is what `container` means.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a program of its own: it prints, reads clocks and starts threads")]
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -43,35 +45,63 @@ fn main() -> Result<()> {
     let provider = SdkTracerProvider::builder().with_batch_exporter(SpanExporter::builder().with_tonic().build()?).build();
     let tracer = provider.tracer("checkout");
 
-    std::thread::scope(|scope| {
+    let lines = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..arguments.threads).map(|_| scope.spawn(|| work(&tracer, &arguments))).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_panic| anyhow!("a worker panicked"))?)
+        workers.into_iter().map(|worker| worker.join().map_err(|_panic| anyhow!("a worker panicked"))?).collect::<Result<Vec<_>>>()
     })?;
+    lines.concat().iter().for_each(|line| println!("{line}"));
 
-    provider.shutdown().context("sending the last spans")
+    provider.force_flush().context("sending the last spans")?;
+    Ok(provider.shutdown()?)
 }
 
-fn work(tracer: &SdkTracer, arguments: &Arguments) -> Result<()> {
-    for number in 0..arguments.requests {
-        let waited = run_delay_ns()?;
-        let start = SystemTime::now();
-        let mut span = tracer.span_builder("POST /checkout").with_kind(SpanKind::Server).with_start_time(start).start(tracer);
-        span.set_attribute(KeyValue::new("checkout.request", i64::from(number)));
+fn work(tracer: &SdkTracer, arguments: &Arguments) -> Result<Vec<String>> {
+    (0..arguments.requests).map(|number| request(tracer, number, Duration::from_millis(arguments.cpu_ms))).collect()
+}
 
-        burn(Duration::from_millis(arguments.cpu_ms));
+/// One request, and what the kernel says of the time it took.
+fn request(tracer: &SdkTracer, number: u32, cpu: Duration) -> Result<String> {
+    let before = Waited::now()?;
+    let start = SystemTime::now();
+    let mut span = tracer.span_builder("POST /checkout").with_kind(SpanKind::Server).with_start_time(start).start(tracer);
+    span.set_attribute(KeyValue::new("checkout.request", i64::from(number)));
 
-        let end = SystemTime::now();
-        span.end_with_timestamp(end);
-        let waited = run_delay_ns()? - waited;
-        println!(
-            r#"{{"trace_id":"{}","span_id":"{}","start_ns":{},"end_ns":{},"run_delay_ns":{waited}}}"#,
-            span.span_context().trace_id(),
-            span.span_context().span_id(),
-            start.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos(),
-            end.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos(),
-        );
+    burn(cpu);
+
+    let end = SystemTime::now();
+    span.end_with_timestamp(end);
+    let after = Waited::now()?;
+    Ok(format!(
+        r#"{{"trace_id":"{}","span_id":"{}","start_ns":{},"end_ns":{},"thread_ns":{},"process_ns":{}}}"#,
+        span.span_context().trace_id(),
+        span.span_context().span_id(),
+        start.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos(),
+        end.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos(),
+        after.thread_ns - before.thread_ns,
+        after.process_ns - before.process_ns,
+    ))
+}
+
+/// Nanoseconds runnable and not running.
+struct Waited {
+    thread_ns: u64,
+    process_ns: u64,
+}
+
+impl Waited {
+    fn now() -> Result<Self> {
+        let mut process_ns = 0;
+        for task in std::fs::read_dir("/proc/self/task")? {
+            process_ns += run_delay_ns(&task?.path())?;
+        }
+        Ok(Self { thread_ns: run_delay_ns("/proc/thread-self".as_ref())?, process_ns })
     }
-    Ok(())
+}
+
+/// The second number of a task's schedstat.
+fn run_delay_ns(task: &Path) -> Result<u64> {
+    let text = std::fs::read_to_string(task.join("schedstat"))?;
+    Ok(text.split_whitespace().nth(1).context("the kernel was built without CONFIG_SCHED_INFO")?.parse()?)
 }
 
 /// Keeps this thread busy until it has had so much of a CPU, however long that takes on the wall.
@@ -81,10 +111,4 @@ fn burn(cpu: Duration) {
     while cpu_now() < end {
         (0..2_000).for_each(|_| std::hint::spin_loop());
     }
-}
-
-/// Nanoseconds this thread was runnable and not running since it began: the second number of its schedstat.
-fn run_delay_ns() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
-    Ok(text.split_whitespace().nth(1).context("the kernel was built without CONFIG_SCHED_INFO")?.parse()?)
 }

@@ -18,9 +18,9 @@ use crate::metrics::About;
 use crate::model::Absence;
 use crate::runtime::clock::instant_now;
 use crate::runtime::{Stop, Task, Tasks};
+use crate::source;
 use crate::source::{Node, SamplerHandle};
 use crate::telemetry::Telemetry;
-use crate::{enrich, source};
 
 use super::collect::Collector;
 use super::hop::{Hop, Pipelines};
@@ -74,8 +74,7 @@ impl Agent {
         let host = Arc::new(Host::open(&config.sources.procfs_root, &config.sources.cgroupfs_root)?);
         let about = settings::about(&host);
         let node = Arc::new(node(&config));
-        let (sampler, thread) =
-            source::start(Arc::clone(&host), config.sources.clone(), Arc::clone(&node)).map_err(StartError::Sampler)?;
+        let (sampler, thread) = source::start(Arc::clone(&host), config.sources.clone(), Arc::clone(&node)).map_err(StartError::Sampler)?;
         let counters = telemetry.counters();
         let hop = Hop {
             pipelines: pipelines(&config),
@@ -129,7 +128,7 @@ impl Agent {
         }
         self.sampler.stop();
         // Ends within one reading; a panic there was counted and told already.
-        let _ended = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        let _ended = self.tasks.blocking("sampler's end", move || self.thread.join()).await;
         self.telemetry.shutdown(LAST_WORDS).await;
         let _ended = timeout(LAST_WORDS, self.tasks.all_ended()).await;
     }

@@ -77,7 +77,10 @@ fn severity(absence: Absence, settings: &Containerd) -> CheckStatus {
 fn cure(absence: Absence, settings: &Containerd) -> String {
     match absence {
         Absence::NoPermission => format!("ls -l {}", settings.socket.display()),
-        Absence::Absent => "start containerd, correct containers.containerd.endpoint, or set containers.containerd.enabled: false where there is none".to_owned(),
+        Absence::Absent => {
+            "start containerd, correct containers.containerd.endpoint, or set containers.containerd.enabled: false where there is none"
+                .to_owned()
+        }
         _ => "systemctl restart containerd".to_owned(),
     }
 }

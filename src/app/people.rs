@@ -58,7 +58,11 @@ impl People {
         let process = self.host.attach(pid).ok()?;
         let memberships = self.host.memberships(pid).ok()?;
         // Asked after the memberships were read: they were this process's.
-        process.alive().then(|| Init { process: process.key(), home: Home::of(&memberships), started: self.started(process.key().start_ticks) })
+        process.alive().then(|| Init {
+            process: process.key(),
+            home: Home::of(&memberships),
+            started: self.started(process.key().start_ticks),
+        })
     }
 
     fn started(&self, start_ticks: u64) -> Option<Wall> {

@@ -19,10 +19,15 @@ use super::agent::VERSION;
 /// Who this node is. The node's name in Kubernetes comes with the downward API (`K8S_NODE_NAME`); it is not on the host.
 pub fn about(host: &Host) -> About {
     About {
-        host_name: host.identity().host_name.clone(),
+        host_name: host.identity().host_name.clone().unwrap_or_else(node_of_this_namespace),
         node_name: node_name(),
         version: VERSION.to_owned(),
     }
+}
+
+/// `uname -n`: the host's own name, or the one this container was given.
+fn node_of_this_namespace() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a fact about where the agent runs, not configuration")]
@@ -35,7 +40,7 @@ fn node_name() -> Option<String> {
 /// # Errors
 /// When it was started before, or the SDK refuses an exporter.
 pub fn start_telemetry(config: &Config) -> Result<Arc<Telemetry>, telemetry::StartError> {
-    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host_name = node_of_this_namespace();
     let telemetry = telemetry::start(&telemetry::Setup {
         config: &config.service.telemetry,
         host_name: &host_name,

@@ -43,7 +43,7 @@ impl NodeView for View {
     }
 
     fn wall(&self, instant: Mono) -> Wall {
-        self.node.history().to_wall(instant)
+        self.node.history().to_wall(instant).unwrap_or_default()
     }
 
     fn stamps(&self, target: &Match) -> Vec<(&'static str, String)> {

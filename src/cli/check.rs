@@ -23,13 +23,7 @@ struct Row<'a> {
 
 impl<'a> From<&'a CheckItem> for Row<'a> {
     fn from(item: &'a CheckItem) -> Self {
-        Self {
-            id: item.id,
-            status: word(item.status),
-            detail: &item.detail,
-            lost: item.lost.as_deref(),
-            cure: item.cure.as_deref(),
-        }
+        Self { id: item.id, status: word(item.status), detail: &item.detail, lost: item.lost.as_deref(), cure: item.cure.as_deref() }
     }
 }
 
@@ -91,7 +85,12 @@ fn table(items: &[CheckItem]) -> String {
         }
     }
     let count = |status: CheckStatus| items.iter().filter(|item| item.status == status).count();
-    out.push_str(&format!("\n{} passed, {} warnings, {} failed\n", count(CheckStatus::Pass), count(CheckStatus::Warn), count(CheckStatus::Fail)));
+    out.push_str(&format!(
+        "\n{} passed, {} warnings, {} failed\n",
+        count(CheckStatus::Pass),
+        count(CheckStatus::Warn),
+        count(CheckStatus::Fail)
+    ));
     out
 }
 
@@ -126,7 +125,8 @@ warn  task_delayacct  off
 
     #[test]
     fn the_json_has_the_keys_of_the_contract() {
-        let json: serde_json::Value = serde_json::from_str(&output::json(&Report { checks: &items() })).expect("JSON");
+        let json: serde_json::Value =
+            serde_json::from_str(&output::json(&Report { checks: items().iter().map(Row::from).collect() })).expect("JSON");
         assert_eq!(json["checks"][1]["status"], "warn");
         assert_eq!(json["checks"][1]["cure"], "sysctl kernel.task_delayacct=1");
         assert_eq!(json["checks"][0]["lost"], serde_json::Value::Null);

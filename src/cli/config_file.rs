@@ -17,6 +17,7 @@ pub(super) fn load(path: &Path, sets: &[Assignment], files: Option<Files<'_>>) -
 }
 
 /// The same for a configuration that is no file.
+#[expect(clippy::disallowed_methods, reason = "the one place where room config is given the environment")]
 pub(super) fn from_bytes(bytes: &[u8], sets: &[Assignment], files: Option<Files<'_>>) -> Result<Loaded, Vec<Problem>> {
     let environment = |name: &str| env::var(name);
     config::load(bytes, sets, World { environment: &environment, files })
@@ -55,6 +56,7 @@ pub(super) fn line(path: &Path, problem: &Problem) -> String {
 }
 
 /// A TLS file: a regular file of reasonable size.
+#[expect(clippy::disallowed_methods, reason = "a file the configuration names, not the kernel's")]
 pub(super) fn tls_file(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -64,6 +66,7 @@ pub(super) fn tls_file(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// At most one byte more than `most`, which is enough to see that there is more.
+#[expect(clippy::disallowed_methods, reason = "files the user names, not the kernel's")]
 fn bounded(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();

@@ -94,7 +94,7 @@ impl Walk<'_> {
                 self.value(&key.kind, &entry.value, spot)
             }
             // A key with an empty value means its default wherever the default is a mapping or a list.
-            (Kind::Map(_) | Kind::List { .. }, Preset::Is(text)) if entry.value.is_null() => self.from_text(&key.kind, text, spot),
+            (Kind::Map(_) | Kind::List { .. }, Preset::Is(text)) if entry.value.is_null() => self.read_default(&key.kind, text, spot),
             (Kind::List { .. }, Preset::Required(_)) if entry.value.is_null() => self.broken(spot, "is empty: name at least one"),
             (_, preset) if entry.value.is_null() => self.broken(spot, no_value(preset)),
             _ => self.value(&key.kind, &entry.value, spot),
@@ -107,7 +107,7 @@ impl Walk<'_> {
     fn preset(&mut self, key: &Key, spot: Spot<'_>) -> Option<Field> {
         let value = match key.preset {
             Preset::Absent(_) => return None,
-            Preset::Is(text) => self.from_text(&key.kind, text, spot),
+            Preset::Is(text) => self.read_default(&key.kind, text, spot),
             Preset::Required(example) => {
                 let example = if example.is_empty() { String::new() } else { format!(", as in `{}: {example}`", key.name) };
                 self.broken(spot, format!("the key '{}' is missing: it is needed{example}", key.name))
@@ -116,7 +116,7 @@ impl Walk<'_> {
         Some(Field { name: key.name.to_owned(), place: None, secret: is_secret(key.name), value })
     }
 
-    fn from_text(&mut self, kind: &Kind, text: &str, spot: Spot<'_>) -> Value {
+    fn read_default(&mut self, kind: &Kind, text: &str, spot: Spot<'_>) -> Value {
         let Some(node) = tree::build(text, self.problems) else { return Value::Broken };
         self.defaults += 1;
         let value = self.value(kind, &node, spot);

@@ -55,7 +55,7 @@ impl Drop for Actor {
 pub fn pin_to(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
-    drop(sched_setaffinity(None, &set));
+    let _pinned = sched_setaffinity(None, &set);
 }
 
 /// The last CPU this process may run on: interrupts and the agent tend to sit on the first.

@@ -13,6 +13,7 @@ const BURNERS: usize = 3;
 ///
 /// # Errors
 /// When standard input cannot be read.
+#[expect(clippy::disallowed_methods, reason = "a program of its own: burners are not the agent's threads")]
 pub fn neighbor_main(cpu: usize) -> std::io::Result<()> {
     let mut stdin = std::io::stdin().lock();
     let mut go = [0_u8; 1];

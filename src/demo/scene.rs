@@ -1,6 +1,6 @@
 //! Sets the scene, lets the actors play, asks the receiver, clears the stage.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::BufReader;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub async fn run(settings: &Settings, telemetry: Arc<Telemetry>, interrupted: im
     let address = receiver.addresses.iter().map(|(_, address)| address.to_string()).next().unwrap_or_default();
     let agent = Agent::start(load(&format!(include_str!("demo.yaml"), downstream = address))?, telemetry).await?;
     let played = tokio::select! {
-        played = play(settings, &agent, &received) => played,
+        played = play(settings, &agent, &received, &tasks) => played,
         () = interrupted => Err(DemoError::Interrupted),
     };
     agent.stop().await;
@@ -109,7 +109,7 @@ impl Ids {
     }
 }
 
-async fn play(settings: &Settings, agent: &Agent, received: &Received) -> Result<(Ids, Vec<Truth>), DemoError> {
+async fn play(settings: &Settings, agent: &Agent, received: &Received, tasks: &Tasks) -> Result<(Ids, Vec<Truth>), DemoError> {
     let ids = Ids::new();
     let cpu = last_allowed_cpu().to_string();
     let groups = match Groups::make(&[ids.victim.clone(), ids.neighbor.clone()]) {
@@ -130,7 +130,8 @@ async fn play(settings: &Settings, agent: &Agent, received: &Received) -> Result
     neighbor.go()?;
     victim.go()?;
     let output = victim.output().ok_or(DemoError::NothingFound)?;
-    let truths = tokio::task::spawn_blocking(move || truths(BufReader::new(output))).await.map_err(std::io::Error::other)??;
+    let reading = tasks.blocking("victim's truth", move || truths(BufReader::new(output)));
+    let truths = reading.await.map_err(std::io::Error::other)??;
     drop(neighbor);
     drop(victim);
     settle(&truths, received).await;

@@ -106,7 +106,10 @@ fn work(cpu_ns: u64) {
 }
 
 /// Second field of `/proc/thread-self/schedstat` (`sched_info.run_delay`, ns).
-#[expect(clippy::disallowed_methods, reason = "the victim is an application: it asks the kernel about itself, not through the agent's host room")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the victim is an application: it asks the kernel about itself, not through the agent's host room"
+)]
 fn own_run_delay_ns() -> anyhow::Result<u64> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
     let field = text.split_ascii_whitespace().nth(1).unwrap_or_default();

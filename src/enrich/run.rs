@@ -48,17 +48,24 @@ impl Run {
         let shape = Shape { known, scope, evidence, verdict };
         let same_culprit = self.has_culprit == culprit.is_some() && culprit.is_none_or(|name| name == self.culprit);
         if same_culprit && self.shape.as_ref() == Some(&shape) {
-            for (index, (value, slot)) in measures.doubles.iter().zip(self.slots).enumerate() {
-                if known & 1 << index != 0
-                    && let Some(room) = self.bytes.get_mut(slot..slot + 8)
-                {
-                    room.copy_from_slice(&value.to_le_bytes());
-                }
-            }
+            self.patch(measures);
         } else {
             self.rebuild(shape, measures);
         }
         &self.bytes
+    }
+
+    fn patch(&mut self, measures: &Measures<'_>) {
+        let mut left = measures.known;
+        while left != 0 {
+            let index = left.trailing_zeros() as usize;
+            left &= left - 1;
+            if let (Some(value), Some(slot)) = (measures.doubles.get(index), self.slots.get(index))
+                && let Some(room) = self.bytes.get_mut(*slot..).and_then(<[u8]>::first_chunk_mut)
+            {
+                *room = value.to_le_bytes();
+            }
+        }
     }
 
     #[cold]

@@ -15,7 +15,7 @@ use crate::config::meaning::ClientTls;
 use crate::runtime::Io;
 
 /// Time for resolving a name, and for one connection with its TLS handshake.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(3);
 /// Addresses of a name that are used.
 const MAX_ADDRESSES: usize = 16;
 /// Unacknowledged bytes this old end a connection: a peer that vanished is noticed without HTTP/2 pings, which

@@ -24,6 +24,7 @@ impl FileExporter {
     ///
     /// # Errors
     /// Names the file and why.
+    #[expect(clippy::disallowed_methods, reason = "a file the user names, not the kernel's")]
     pub fn open(path: &Path, tasks: Tasks) -> Result<Self, String> {
         let file = OpenOptions::new().append(true).create(true).open(path).map_err(|why| format!("{}: {why}", path.display()))?;
         Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(file)), tasks })

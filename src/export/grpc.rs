@@ -7,11 +7,12 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::channel::{Channel, Frame};
+use super::channel::Channel;
 use super::compress::compress;
 use super::dial::Dialer;
 use super::endpoint::{self, Endpoint};
 use super::headers::{USER_AGENT_VALUE, configured};
+use super::link::Frame;
 use super::response::{Limited, MAX_RESPONSE};
 use super::retry::Attempt;
 use crate::config::meaning::{Compression, OtlpExporter};
@@ -36,7 +37,6 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 #[derive(Debug)]
 pub struct GrpcExporter {
     channel: Channel,
-    dialer: Dialer,
     headers: HeaderMap,
     services: [(Signal, Uri); 3],
     compression: Compression,
@@ -57,10 +57,9 @@ impl GrpcExporter {
     /// Says what of the configuration cannot be used.
     pub fn open(config: &OtlpExporter, spawner: Spawner) -> Result<Self, String> {
         let endpoint = endpoint::grpc(&config.endpoint)?;
-        let dialer = || Dialer::open(&endpoint, config.tls.as_ref(), "h2");
+        let dialer = Dialer::open(&endpoint, config.tls.as_ref(), "h2")?;
         let called = config.tls.as_ref().and_then(|tls| tls.server_name_override.clone());
-        let (probe, dialer) = (dialer()?, dialer()?);
-        let services = services(&endpoint, probe.secure(), called.as_deref())?;
+        let services = services(&endpoint, dialer.secure(), called.as_deref())?;
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
         headers.extend(configured(&config.headers)?);
@@ -71,13 +70,13 @@ impl GrpcExporter {
             Compression::Gzip => headers.insert(GRPC_ENCODING, HeaderValue::from_static("gzip")),
             Compression::Zstd => headers.insert(GRPC_ENCODING, HeaderValue::from_static("zstd")),
         };
-        Ok(Self { channel: Channel::new(dialer, spawner), dialer: probe, headers, services, compression: config.compression })
+        Ok(Self { channel: Channel::new(dialer, spawner), headers, services, compression: config.compression })
     }
 
     /// For a probe.
     #[must_use]
     pub fn dialer(&self) -> &Dialer {
-        &self.dialer
+        self.channel.dialer()
     }
 
     /// Compresses and frames a request.
@@ -109,7 +108,7 @@ impl Attempt for Prepared<'_> {
                     return read(response).await;
                 }
                 Err(mut failed) => {
-                    sender.waiting.answered();
+                    sender.waiting.failed();
                     let not_taken = failed.take_message().is_some() || certainly_not_taken(failed.error());
                     last = Some(lost(failed.error()));
                     if !not_taken {

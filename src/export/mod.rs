@@ -15,6 +15,7 @@ mod file;
 mod grpc;
 mod headers;
 mod http;
+mod link;
 mod pool;
 mod response;
 mod retry;

@@ -84,6 +84,12 @@ impl Clock {
         if beyond > i128::from(newest.last) { u64::try_from(beyond).ok().map(Mono) } else { self.skipped(wall) }
     }
 
+    /// What the wall clock showed at a monotonic instant, by the offset that held then; before the oldest, by the oldest.
+    pub(super) fn to_wall(&self, instant: Mono) -> Option<Wall> {
+        let era = self.eras.iter().rev().find(|era| era.first <= instant.0).or_else(|| self.eras.front())?;
+        u64::try_from(i128::from(instant.0) + era.offset).ok().map(Wall)
+    }
+
     /// From when on the offset of this era may have held.
     fn since(&self, number: usize) -> i128 {
         match number.checked_sub(1).and_then(|earlier| self.eras.get(earlier)) {

@@ -78,6 +78,12 @@ impl Store {
         self.clock.to_mono(wall)
     }
 
+    /// What the wall clock showed at `instant`; `None` before the first observation of the clocks.
+    #[must_use]
+    pub fn to_wall(&self, instant: Mono) -> Option<Wall> {
+        self.clock.to_wall(instant)
+    }
+
     /// What happened to a subject between two instants of the wall clock. Missing (zero) or reversed times, a subject
     /// that was never read, and times outside its readings answer with coverage 0 and nothing known.
     #[must_use]

@@ -101,7 +101,7 @@ impl Ticket {
     }
 
     /// Bytes held.
-    #[must_use]
+    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -48,6 +49,10 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_OWN_RESETS: usize = 100;
 /// How long what a refused sender still writes is read and dropped, so that it gets to read the refusal.
 const LINGER: Duration = Duration::from_secs(3);
+/// Time for an idle peer to take leave.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// While requests are served, idleness is looked at this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// HTTP/2 streams of one connection over the HTTP port.
 const HTTP_STREAMS: u32 = 100;
 
@@ -174,12 +179,13 @@ async fn supervise<C>(
     idle: Option<(Duration, Duration)>,
     mut driven: Pin<&mut C>,
     mut last_request: impl FnMut(Pin<&mut C>),
-    mut poll: impl FnMut(Pin<&mut C>, &mut std::task::Context<'_>) -> std::task::Poll<()>,
+    mut poll: impl FnMut(Pin<&mut C>, &mut Context<'_>) -> Poll<()>,
 ) -> bool {
     let house = &connection.door.house;
-    let mut stopping = false;
+    let overdue = || idle.and_then(|(head, idle)| connection.activity.due(head, idle));
+    let (mut stopping, mut leave_by) = (false, None);
     loop {
-        let due = idle.map(|(head, idle)| connection.activity.due(head, idle).unwrap_or_else(|| after(idle.min(head))));
+        let look_again = leave_by.or_else(overdue).unwrap_or_else(|| after(LOOK_AGAIN));
         tokio::select! {
             () = poll_fn(|context| poll(driven.as_mut(), context)) => return true,
             () = house.stop.wait(), if !stopping => {
@@ -187,10 +193,18 @@ async fn supervise<C>(
                 last_request(driven.as_mut());
             }
             () = house.end.wait() => return false,
-            () = sleep_until(due.unwrap_or_else(|| after(PING_INTERVAL))), if due.is_some() => {
-                let overdue = idle.and_then(|(head, idle)| connection.activity.due(head, idle));
-                if overdue.is_some_and(|overdue| overdue <= instant_now()) {
-                    return false;
+            () = sleep_until(look_again), if idle.is_some() => {
+                let now = instant_now();
+                let unused = overdue().is_some_and(|overdue| overdue <= now);
+                match leave_by {
+                    Some(_) if unused => return false,
+                    None if !unused => {}
+                    // HTTP/2 says goodbye; who does not hear it within a moment is left. A request that came in between
+                    // is answered.
+                    _ => {
+                        last_request(driven.as_mut());
+                        leave_by = Some(after(GOODBYE));
+                    }
                 }
             }
         }

@@ -44,9 +44,8 @@ pub type Pages = dyn Fn(&str) -> Option<Page> + Send + Sync;
 /// # Errors
 /// Names the endpoint that cannot be listened on, and why.
 pub async fn serve_pages(endpoint: &str, pages: Arc<Pages>, tasks: &Tasks, stop: Stop) -> Result<Vec<Address>, BindError> {
-    let listeners = Listener::open(endpoint)
-        .await
-        .map_err(|why| BindError::Listen { endpoint: endpoint.to_owned(), protocol: "health_check", why })?;
+    let listeners =
+        Listener::open(endpoint).await.map_err(|why| BindError::Listen { endpoint: endpoint.to_owned(), protocol: "health_check", why })?;
     let addresses = listeners.iter().filter_map(Listener::address).collect();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     for listener in listeners {

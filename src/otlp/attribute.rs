@@ -13,8 +13,10 @@ const STRING_VALUE: u32 = 1;
 const INT_VALUE: u32 = 3;
 const EVENT_NAME: u32 = 2;
 
-const KEY_TAG: u8 = 1 << 3 | wire_type::LEN;
-const VALUE_TAG: u8 = 2 << 3 | wire_type::LEN;
+/// Tag of `KeyValue.key`.
+pub const KEY_TAG: u8 = 1 << 3 | wire_type::LEN;
+/// Tag of `KeyValue.value`.
+pub const VALUE_TAG: u8 = 2 << 3 | wire_type::LEN;
 const STRING_VALUE_TAG: u8 = 1 << 3 | wire_type::LEN;
 const DOUBLE_VALUE_TAG: u8 = 4 << 3 | wire_type::FIXED64;
 
@@ -25,7 +27,7 @@ pub const SPAN_EVENT: u32 = 11;
 /// Tag of `Span.attributes`.
 pub const SPAN_ATTRIBUTE_TAG: u8 = 9 << 3 | wire_type::LEN;
 /// Tag of `Span.events`.
-pub const SPAN_EVENT_TAG: u8 = 11 << 3 | wire_type::LEN;
+const SPAN_EVENT_TAG: u8 = 11 << 3 | wire_type::LEN;
 /// Tag of `ResourceSpans.resource`.
 pub const RESOURCE_TAG: u8 = 1 << 3 | wire_type::LEN;
 /// Tag of `Resource.attributes`.

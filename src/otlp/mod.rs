@@ -9,9 +9,9 @@
 //! in `enrich`.
 
 pub mod attribute;
+pub mod metric_names;
 pub mod names;
 pub mod splice;
 pub mod status;
 pub mod walk;
 pub mod wire;
-pub mod metric_names;

@@ -102,12 +102,36 @@ impl<'a> Splice<'a> {
     pub fn grow<const N: usize>(&mut self, extent: Extent, added: [&[u8]; N]) {
         let more: usize = added.iter().map(|piece| piece.len()).sum();
         let length = extent.end - extent.begin + more;
-        self.copy_to(extent.length);
-        wire::push_varint(&mut self.out, length as u64);
+        self.head(extent, length);
         self.copied = extent.begin;
         self.copy_to(extent.end);
         for piece in added {
-            self.out.extend_from_slice(piece);
+            if !piece.is_empty() {
+                self.out.extend_from_slice(piece);
+            }
+        }
+    }
+
+    /// Copies what came up to the length of a message, and writes its new one.
+    ///
+    /// Between two spans there is nearly always one byte, the tag: then it and the length are written as one word, and
+    /// what is too much of it is taken back.
+    #[inline(always)]
+    fn head(&mut self, extent: Extent, length: usize) {
+        const THREE_BYTES: usize = 1 << 21;
+        match self.body.get(self.copied..extent.length) {
+            Some(&[tag]) if length < THREE_BYTES => {
+                let width = wire::varint_len(length as u64);
+                let low = |shift: usize| (length >> shift & 0x7f) as u8;
+                let more = |index: usize| if index < width { 0x80 } else { 0 };
+                let end = self.out.len() + 1 + width;
+                self.out.extend_from_slice(&[tag, low(0) | more(1), low(7) | more(2), low(14)]);
+                self.out.truncate(end);
+            }
+            _ => {
+                self.copy_to(extent.length);
+                wire::push_varint(&mut self.out, length as u64);
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! hold (attributes, events, links, status, unknown messages) passes as it came. A known number with another wire type is
 //! just an unknown field.
 
-use super::attribute::{self, SPAN_ATTRIBUTE, SPAN_ATTRIBUTE_TAG, SPAN_EVENT, SPAN_EVENT_TAG};
+use super::attribute::{self, SPAN_ATTRIBUTE, SPAN_ATTRIBUTE_TAG, SPAN_EVENT};
 use super::wire::{self, Fault, wire_type};
 
 /// The messages that must parse.
@@ -134,7 +134,7 @@ fn resource_spans<V: Visitor>(body: &[u8], begin: usize, wanted: Wanted<'_>, vis
                 visitor.scope_spans(extent);
                 messages(inner, extent.begin, Level::ScopeSpans, |number, extent| {
                     if number == SPANS {
-                        let facts = span(upto(inner, extent.end), extent.begin, wanted)?;
+                        let facts = span(inner.get(extent.begin..extent.end).unwrap_or_default(), extent.begin, wanted)?;
                         visitor.span(extent, facts);
                     }
                     Ok(())
@@ -185,33 +185,68 @@ fn other_field(body: &[u8], number: u32, kind: u8, next: usize) -> Result<usize,
     if end <= body.len() { Ok(end) } else { Err(Fault::PastEnd) }
 }
 
-/// Checks the span `body[begin..]`.
-fn span(body: &[u8], begin: usize, wanted: Wanted<'_>) -> Result<SpanFacts, NotProtobuf> {
+/// The first eight bytes of nearly every attribute, as a little-endian word: tag and length of the attribute, tag and
+/// length of its key, four bytes of the key. Both lengths are of one byte where their top bit is clear.
+const SHORT_ATTRIBUTE: u64 = SPAN_ATTRIBUTE_TAG as u64 | (attribute::KEY_TAG as u64) << 16;
+const SHORT_ATTRIBUTE_MASK: u64 = 0x80ff_80ff;
+
+/// Checks a span that begins at `begin` of the request.
+fn span(span: &[u8], begin: usize, wanted: Wanted<'_>) -> Result<SpanFacts, NotProtobuf> {
     let mut facts = SpanFacts::default();
-    let mut at = begin;
-    while let Some(&first) = body.get(at) {
-        let here = |fault| NotProtobuf { fault, level: Level::Span, offset: at };
-        let (number, kind, next) = wire::tag(body, at).map_err(here)?;
-        at = if kind == wire_type::LEN {
-            let (begin, end) = wire::length(body, next).map_err(here)?;
-            // Tags need not be minimal, so the number decides; for a one-byte tag this is one comparison.
-            if first == SPAN_ATTRIBUTE_TAG || (first >= 0x80 && number == SPAN_ATTRIBUTE) {
-                let payload = body.get(begin..end).unwrap_or_default();
-                facts.carries_ours |= attribute::is_ours(payload);
-                if let Some(key) = wanted.thread_attribute {
-                    facts.thread = facts.thread.or_else(|| attribute::thread_id(payload, key));
-                }
-            } else if first == SPAN_EVENT_TAG || (first >= 0x80 && number == SPAN_EVENT) {
-                facts.carries_ours |= attribute::is_our_event(body.get(begin..end).unwrap_or_default());
+    let mut rest = span;
+    while !rest.is_empty() {
+        if let Some(word) = rest.first_chunk().map(|word| u64::from_le_bytes(*word))
+            && word & SHORT_ATTRIBUTE_MASK == SHORT_ATTRIBUTE
+            && let [_, len, _, key_len, ..] = word.to_le_bytes()
+            && let Some((field, behind)) = rest.split_at_checked(2 + usize::from(len))
+        {
+            // What stands behind the key must be a value that ends with the attribute: then there is no second key.
+            let plain = u16::from_le_bytes([attribute::VALUE_TAG, len.wrapping_sub(key_len).wrapping_sub(4)]);
+            let behind_key = field.get(4 + usize::from(key_len)..).and_then(<[u8]>::first_chunk).map(|two| u16::from_le_bytes(*two));
+            let looks_like_ours = word >> 32 == u64::from(u32::from_le_bytes(*b"stal"));
+            if behind_key != Some(plain) || looks_like_ours || wanted.thread_attribute.is_some() {
+                look_at_attribute(field.get(2..).unwrap_or_default(), wanted, &mut facts);
             }
-            end
+            rest = behind;
         } else {
-            if kind == wire_type::FIXED64 && (number == SPAN_START || number == SPAN_END) {
-                let time = wire::fixed64(body, next).ok_or(here(Fault::PastEnd))?;
-                if number == SPAN_START { facts.start = time } else { facts.end = time }
-            }
-            other_field(body, number, kind, next).map_err(here)?
-        };
+            let at = span.len() - rest.len();
+            let end =
+                any_field(span, at, wanted, &mut facts).map_err(|fault| NotProtobuf { fault, level: Level::Span, offset: begin + at })?;
+            rest = span.get(end..).unwrap_or_default();
+        }
     }
     Ok(facts)
+}
+
+#[inline(never)]
+fn look_at_attribute(key_value: &[u8], wanted: Wanted<'_>, facts: &mut SpanFacts) {
+    facts.carries_ours |= attribute::is_ours(key_value);
+    if let Some(key) = wanted.thread_attribute {
+        facts.thread = facts.thread.or_else(|| attribute::thread_id(key_value, key));
+    }
+}
+
+/// Checks the field of a span at `at`, whatever it is, and returns the offset behind it.
+#[inline]
+fn any_field(span: &[u8], at: usize, wanted: Wanted<'_>, facts: &mut SpanFacts) -> Result<usize, Fault> {
+    let (number, kind, next) = wire::tag(span, at)?;
+    if kind == wire_type::LEN {
+        let (begin, end) = wire::length(span, next)?;
+        if number == SPAN_ATTRIBUTE {
+            look_at_attribute(span.get(begin..end).unwrap_or_default(), wanted, facts);
+        } else if number == SPAN_EVENT {
+            facts.carries_ours |= attribute::is_our_event(span.get(begin..end).unwrap_or_default());
+        }
+        return Ok(end);
+    }
+    if kind == wire_type::FIXED64 {
+        let time = wire::fixed64(span, next).ok_or(Fault::PastEnd)?;
+        if number == SPAN_START {
+            facts.start = time;
+        } else if number == SPAN_END {
+            facts.end = time;
+        }
+        return Ok(next + 8);
+    }
+    other_field(span, number, kind, next)
 }

@@ -81,6 +81,7 @@ impl<T> fmt::Debug for Reloading<T> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "files the user names, not the kernel's")]
 fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
     files
         .iter()

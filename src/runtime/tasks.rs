@@ -92,6 +92,7 @@ impl Tasks {
     }
 
     /// Runs work that may block on the runtime's threads for it. It runs to its end even if nobody waits for it.
+    #[expect(clippy::disallowed_methods, reason = "this is the place that counts and joins")]
     pub fn blocking<F, T>(&self, name: &'static str, work: F) -> Task<T>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -156,6 +157,7 @@ pub struct Spawner {
 
 impl Spawner {
     /// Starts a task on the current tokio runtime.
+    #[expect(clippy::disallowed_methods, reason = "this is the place that counts and joins")]
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
         F: Future + Send + 'static,

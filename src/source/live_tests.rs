@@ -1,5 +1,6 @@
 //! The sampler against this kernel. Where taskstats may not be used here, the ladder's next rung is what is tested.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -59,8 +60,8 @@ impl Container {
         let id = format!("{:032x}{:032x}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let roots = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"];
         let root = roots.iter().map(PathBuf::from).find(|root| root.join("cgroup.procs").exists()).expect("a cgroup hierarchy");
-        let dir = root.join("docker").join(&id);
-        fs::create_dir_all(&dir).unwrap();
+        let dir = root.join(format!("docker-{id}.scope"));
+        fs::create_dir(&dir).unwrap();
         Self { dir, id }
     }
 
@@ -76,7 +77,6 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         until("the cgroup is empty", || fs::remove_dir(&self.dir).is_ok());
-        let _others_in_it = fs::remove_dir(self.dir.parent().unwrap());
     }
 }
 
@@ -119,7 +119,7 @@ impl Drop for Burner {
 
 /// Waits for a condition, but not for ever.
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(2));
@@ -263,21 +263,82 @@ fn totals_never_go_back_while_processes_come_and_go() {
         container.key(&sampler.node).is_some()
     });
     let key = container.key(&sampler.node).unwrap();
-    let mut before = Totals::default();
-    let deadline = Instant::now() + Duration::from_secs(2);
-    let (mut looks, mut met) = (0, std::collections::HashSet::new());
-    while Instant::now() < deadline {
+    let (mut before, mut looks, mut met) = (Totals::default(), 0, HashSet::new());
+    until("much has come and gone", || {
         sampler.find_new_members(key);
         sampler.place();
         sampler.read_container(key, true);
-        met.extend(sampler.roster.cells.get(&key).unwrap().members.clone());
-        let now = sampler.roster.cells.get(&key).unwrap().account.totals(sampler.supplied);
+        let cell = sampler.roster.cells.get(&key).unwrap();
+        met.extend(cell.members.iter().copied());
+        let now = cell.account.totals(sampler.supplied);
         assert!(cpu(&now) >= before.delay_ns.get(DelayKind::Cpu).unwrap_or(0) && now.run_ns >= before.run_ns);
         before = now;
         looks += 1;
+        looks > 100 && met.len() > 10 && before.run_ns.unwrap() > 100_000_000
+    });
+}
+
+#[test]
+fn a_process_that_moves_takes_nothing_along() {
+    let mut sampler = sampler(Method::Auto);
+    let (from, to) = (Container::new(), Container::new());
+    let there = Burner::new("read line");
+    to.take(&there.0);
+    collect(&mut sampler);
+    let burner = Burner::spinning();
+    from.take(&burner.0);
+    until("it has run", || burner.schedstat().1 > 100_000_000);
+    let before = collect(&mut sampler);
+    let first = totals_of(&before, from.key(&sampler.node).unwrap());
+    assert!(first.run_ns.unwrap() >= 100_000_000);
+    to.take(&burner.0);
+    let after = collect(&mut sampler);
+    let second = totals_of(&after, to.key(&sampler.node).unwrap());
+    assert!(second.run_ns.unwrap() < 90_000_000, "{second:?}");
+    until("it has run on", || burner.schedstat().1 > first.run_ns.unwrap() + 200_000_000);
+    let last = totals_of(&collect(&mut sampler), to.key(&sampler.node).unwrap());
+    assert!(last.run_ns.unwrap() > second.run_ns.unwrap() + 50_000_000);
+}
+
+/// Ends a burner and begins another one with the same pid. Other processes of the machine may take it first: then again.
+fn again_with_the_same_pid(first: Burner) -> Burner {
+    let pid = first.0.id();
+    drop(first);
+    for _ in 0..200 {
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("the right to choose the next pid");
+        let next = Burner::spinning();
+        if next.0.id() == pid {
+            return next;
+        }
     }
-    assert!(looks > 20 && met.len() > 5, "{looks} looks, {} processes", met.len());
-    assert!(before.run_ns.unwrap() > 100_000_000, "{before:?}");
+    panic!("the pid was always taken");
+}
+
+#[test]
+fn a_pid_used_again_confuses_nothing() {
+    let mut sampler = sampler(Method::Auto);
+    let (one, other) = (Container::new(), Container::new());
+    let stays = [Burner::new("read line"), Burner::new("read line")];
+    one.take(&stays[0].0);
+    other.take(&stays[1].0);
+    let burner = Burner::spinning();
+    one.take(&burner.0);
+    collect(&mut sampler);
+    let (one_key, other_key) = (one.key(&sampler.node).unwrap(), other.key(&sampler.node).unwrap());
+    let mut before = totals_of(&collect(&mut sampler), one_key).run_ns.unwrap();
+    let next = again_with_the_same_pid(burner);
+    other.take(&next.0);
+    until("it has run", || next.schedstat().1 > before + 100_000_000);
+    // The sampler still takes the pid for the first one's.
+    sampler.read_container(one_key, true);
+    let cell = |sampler: &Sampler, key| sampler.roster.cells.get(&key).unwrap().account.totals(sampler.supplied).run_ns.unwrap();
+    assert_eq!(cell(&sampler, one_key), before);
+    collect(&mut sampler);
+    before = cell(&sampler, one_key);
+    assert!(cell(&sampler, other_key) >= 100_000_000);
+    until("it has run on", || next.schedstat().1 > 300_000_000);
+    collect(&mut sampler);
+    assert!(cell(&sampler, one_key) - before < 20_000_000, "the waiting shell hardly runs");
 }
 
 #[test]

@@ -85,7 +85,7 @@ pub fn start(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> io::Result<
     let handle = SamplerHandle::new(Arc::clone(&mailbox), Arc::clone(&node));
     let thread = thread::spawn("stallspan-poll", move || {
         let closing = Closing(mailbox);
-        raise_open_files();
+        tracing::debug!(limit = raise_open_files(), "open files");
         let restore = switch_on(&host, &settings);
         let mut sampler = Sampler::new(Arc::clone(&host), settings, node);
         if restore {

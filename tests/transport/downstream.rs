@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub enum Act {
     Grpc(Vec<(&'static str, String)>),
     /// HTTP: a status, headers and a body.
     Http(u16, Vec<(&'static str, String)>, Bytes),
+    /// Refused for now, in the words of the transport.
+    Unavailable,
     /// Never answered.
     Hang,
     /// The connection is dropped after the request was read.
@@ -50,19 +53,30 @@ pub struct Downstream {
     pub got: Arc<Mutex<Vec<Got>>>,
     script: Script,
     listening: Arc<Mutex<Option<JoinHandle<()>>>>,
+    goodbye_every: Arc<AtomicUsize>,
 }
 
 impl Downstream {
     pub async fn start(script: impl Fn(usize) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let downstream =
-            Self { address: listener.local_addr().unwrap(), got: Arc::default(), script: Arc::new(script), listening: Arc::default() };
+        let downstream = Self {
+            address: listener.local_addr().unwrap(),
+            got: Arc::default(),
+            script: Arc::new(script),
+            listening: Arc::default(),
+            goodbye_every: Arc::default(),
+        };
         downstream.listen(listener);
         downstream
     }
 
     pub async fn accepting() -> Self {
         Self::start(|_| Act::Accept(Bytes::new())).await
+    }
+
+    /// HTTP/2 connections say goodbye after so many requests.
+    pub fn goodbye_every(&self, requests: usize) {
+        self.goodbye_every.store(requests, Ordering::SeqCst);
     }
 
     fn listen(&self, listener: TcpListener) {
@@ -94,14 +108,27 @@ impl Downstream {
     }
 
     async fn serve(self, stream: TcpStream, connection: usize) {
+        stream.set_nodelay(true).unwrap();
         let mut first = [0; 3];
         let http2 = stream.peek(&mut first).await.is_ok() && &first == b"PRI";
         let dropped = Arc::new(tokio::sync::Notify::new());
-        let service = service_fn(|request| self.clone().answer(request, connection, Arc::clone(&dropped)));
+        let (served, goodbye) = (AtomicUsize::new(0), tokio::sync::Notify::new());
+        let service = service_fn(|request| {
+            if served.fetch_add(1, Ordering::SeqCst) + 1 == self.goodbye_every.load(Ordering::SeqCst) {
+                goodbye.notify_one();
+            }
+            self.clone().answer(request, connection, Arc::clone(&dropped))
+        });
         let io = TokioIo::new(stream);
         if http2 {
-            let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service);
-            tokio::select! { _ = serving => {}, () = dropped.notified() => {} }
+            let mut serving = std::pin::pin!(hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service));
+            loop {
+                tokio::select! {
+                    _ = serving.as_mut() => break,
+                    () = dropped.notified() => break,
+                    () = goodbye.notified() => serving.as_mut().graceful_shutdown(),
+                }
+            }
         } else {
             let serving = hyper::server::conn::http1::Builder::new().serve_connection(io, service);
             tokio::select! { _ = serving => {}, () = dropped.notified() => {} }
@@ -141,6 +168,10 @@ impl Downstream {
                 let kind = head.headers["content-type"].to_str().unwrap().to_owned();
                 response(200, &[("content-type", kind)], vec![Ok(Frame::data(message))])
             }
+            Act::Unavailable if grpc => {
+                response(200, &[("content-type", "application/grpc".to_owned()), ("grpc-status", "14".to_owned())], vec![])
+            }
+            Act::Unavailable => response(503, &[], vec![]),
             Act::Grpc(headers) => response(200, &[headers, vec![("content-type", "application/grpc".to_owned())]].concat(), vec![]),
             Act::Http(status, headers, body) => response(status, &headers, vec![Ok(Frame::data(body))]),
         })

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use stallspan::model::{Code, Refusal, Signal};
 use tokio::time::Instant;
 
-use crate::rig::{GRPC_LIMIT, Hop, Recorder, TRACES, bytes, call, framed, gzip, http2, until, zstd};
-use crate::{peers, rig};
+use crate::peers;
+use crate::rig::{GRPC_LIMIT, Hop, Recorder, SetOnDrop, TRACES, bytes, call, framed, gzip, http2, until, zstd};
 
 #[tokio::test]
 async fn every_service_gets_the_message_and_the_answer_comes_back_byte_for_byte() {
@@ -177,16 +177,10 @@ async fn a_refusal_is_told_with_its_message_and_hint() {
 #[tokio::test]
 async fn a_sender_that_goes_away_ends_the_handlers_work() {
     for whole_connection in [false, true] {
-        struct Ended(std::sync::Arc<std::sync::atomic::AtomicBool>);
-        impl Drop for Ended {
-            fn drop(&mut self) {
-                self.0.store(true, std::sync::atomic::Ordering::SeqCst);
-            }
-        }
         let ended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let flag = std::sync::Arc::clone(&ended);
         let recorder = Recorder::answering(move |_| {
-            let guard = Ended(std::sync::Arc::clone(&flag));
+            let guard = SetOnDrop(std::sync::Arc::clone(&flag));
             async move {
                 let _guard = guard;
                 std::future::pending().await
@@ -194,12 +188,18 @@ async fn a_sender_that_goes_away_ends_the_handlers_work() {
         });
         let hop = Hop::start(recorder.clone()).await;
         let mut client = http2(hop.grpc()).await;
+        let mut other = client.clone();
         let calling = tokio::spawn(async move { call(&mut client, TRACES, &[], framed(false, b"x")).await });
         until("the handler runs", || recorder.count() == 1).await;
         assert!(hop.running.bytes_in_flight() > 0);
-        calling.abort();
+        if whole_connection {
+            drop(other);
+            calling.abort();
+        } else {
+            calling.abort();
+            assert_eq!(call(&mut other, "/a.b.C/D", &[], framed(false, b"x")).await.code(), "12", "the connection lives on");
+        }
         until("the handler's future is dropped", || ended.load(std::sync::atomic::Ordering::SeqCst)).await;
         until("its bytes are given back", || hop.running.bytes_in_flight() == 0).await;
-        let _ = (whole_connection, rig::limits());
     }
 }

@@ -11,6 +11,12 @@
 mod downstream;
 mod grpc_in;
 mod hop;
+mod hostile;
 mod http_in;
+mod limits_in;
+mod out;
 mod peers;
 mod rig;
+mod shutdown;
+mod tls;
+mod unix;

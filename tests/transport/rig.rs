@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use stallspan::config::meaning::{GrpcServer, HttpServer, Limits, Receiver};
 use stallspan::export::Exporters;
 use stallspan::ingest::{self, Address, Counters, Handler, Protocol, Request, Running};
-use stallspan::model::{Answer, Signal};
+use stallspan::model::Answer;
 use stallspan::runtime::Tasks;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -249,4 +250,25 @@ pub fn deflate(body: &[u8]) -> Bytes {
     encoder.finish().unwrap().into()
 }
 
-pub const ALL: [Signal; 3] = Signal::ALL;
+/// Tells that a future was dropped.
+pub struct SetOnDrop(pub Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A handler that answers when it is let go.
+pub fn gate() -> (Recorder, Arc<tokio::sync::Semaphore>) {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let inside = Arc::clone(&gate);
+    let recorder = Recorder::answering(move |_| {
+        let gate = Arc::clone(&inside);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Ok(Bytes::new())
+        }
+    });
+    (recorder, gate)
+}

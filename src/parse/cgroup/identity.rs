@@ -163,7 +163,7 @@ fn hex_id(name: &[u8]) -> Option<(&[u8], &[u8])> {
 fn hex_container(parts: &Components<'_>) -> Option<CgroupIdentity> {
     let mut ids = parts.list.iter().enumerate().filter_map(|(at, part)| Some((at, hex_id(part.name)?)));
     let (first_at, (first_prefix, first)) = ids.next()?;
-    let (at, (prefix, id)) = ids.last().unwrap_or((first_at, (first_prefix, first)));
+    let (at, (prefix, id)) = ids.next_back().unwrap_or((first_at, (first_prefix, first)));
     let mut found = parts.container(at, id, runtime_of(prefix).or_else(|| runtime_above(parts.before(at))))?;
     if at != first_at && first != id {
         found.outer_id = Some(shown(first, NAME_LIMIT));

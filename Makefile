@@ -1,0 +1,43 @@
+# On a fresh Debian machine as root, `make demo` and `make test` do all set-up themselves.
+.DEFAULT_GOAL := help
+.PHONY: help demo test build lint unit live bench accuracy peers setup
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+demo: build ## the whole job on this machine, in a few seconds, nothing left behind
+	@target/release/stallspan demo
+
+test: setup ## everything that must pass; the last line tells how many did
+	@tests/lanes.sh
+
+build: ## the release binary, target/release/stallspan
+	@tests/setup.sh build
+	@cargo build --locked --release
+
+lint: ## format, clippy, docs
+	@tests/setup.sh build
+	@tests/lanes.sh format lint docs
+
+unit: ## the tests that need nothing but this repository
+	@tests/setup.sh build
+	@tests/lanes.sh unit
+
+live: setup ## the chain with real parts: containerd, Collector, Jaeger, Tempo (root)
+	@tests/lanes.sh live
+
+accuracy: setup peers ## only the comparison of spans with what the kernel told the threads (root)
+	@cargo build --locked --release --bin stallspan --example checkout
+	@STALLSPAN_BIN=$(CURDIR)/target/release/stallspan CHECKOUT_BIN=$(CURDIR)/target/release/examples/checkout \
+	  cargo test --locked --test live -- --test-threads=1 --nocapture chain::
+
+bench: ## micro-benchmarks
+	@tests/setup.sh build
+	@cargo bench --locked --benches
+
+peers: ## the real peers of the tests, into target/peers
+	@tests/setup.sh test
+	@tests/peers/build.sh
+
+setup:
+	@tests/setup.sh test

@@ -1,0 +1,79 @@
+//! The program under test: `stallspan run`.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::Running;
+use super::{Lab, free_address, http, ours, wait_for};
+
+pub struct Agent {
+    process: Running,
+    /// OTLP over gRPC.
+    pub grpc: String,
+    health: String,
+}
+
+/// What differs from test to test.
+pub struct Setting<'a> {
+    /// OTLP over gRPC, plain.
+    pub downstream: &'a str,
+    /// containerd's socket; `None` for cgroup paths only.
+    pub containerd: Option<&'a Path>,
+    /// `sources.collection_interval`
+    pub interval: &'a str,
+    /// `--set` arguments for the rest.
+    pub set: &'a [&'a str],
+}
+
+impl Agent {
+    pub fn start(lab: &Lab, setting: &Setting<'_>) -> Self {
+        let (grpc, http, health) = (free_address(), free_address(), free_address());
+        let config = lab.write("stallspan.yaml", &config(setting, &grpc, &http, &health));
+        let mut command = Command::new(ours("STALLSPAN_BIN", "stallspan"));
+        command.arg("run").arg("--config").arg(config);
+        command.args(setting.set.iter().flat_map(|set| ["--set", set]));
+        let mut agent = Self { process: Running::start(lab, "stallspan", &mut command), grpc, health };
+        wait_for("stallspan", Duration::from_secs(20), || {
+            agent.process.alive()?;
+            http::get(&agent.health, "/readyz")
+        });
+        agent
+    }
+
+    /// Its exit code after SIGTERM.
+    pub fn stop(mut self) -> Option<i32> {
+        self.process.stop().and_then(|status| status.code())
+    }
+}
+
+fn config(setting: &Setting<'_>, grpc: &str, http: &str, health: &str) -> String {
+    let containerd = match setting.containerd {
+        Some(socket) => format!("{{ endpoint: \"unix://{}\" }}", socket.display()),
+        None => "{ enabled: false }".to_owned(),
+    };
+    format!(
+        "receivers:
+  otlp:
+    protocols:
+      grpc: {{ endpoint: \"{grpc}\" }}
+      http: {{ endpoint: \"{http}\" }}
+exporters:
+  otlp_grpc:
+    endpoint: \"{}\"
+    tls: {{ insecure: true }}
+sources:
+  collection_interval: {}
+containers:
+  containerd: {containerd}
+service:
+  pipelines:
+    traces: {{ exporters: [otlp_grpc] }}
+    metrics: {{ exporters: [otlp_grpc] }}
+    logs: {{ exporters: [otlp_grpc] }}
+extensions:
+  health_check: {{ endpoint: \"{health}\" }}
+",
+        setting.downstream, setting.interval
+    )
+}

@@ -1,0 +1,200 @@
+//! TLS on both sides, with certificates made here.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use stallspan::config::meaning::{ClientTls, Exporter, OtlpExporter, ServerTls, TlsVersion};
+use stallspan::export::Exporters;
+use stallspan::model::{Answer, Signal};
+use stallspan::runtime::Tasks;
+use tokio::time::Instant;
+
+use crate::downstream::{exporters, otlp};
+use crate::rig::{Hop, Recorder, limits, receiver};
+
+/// A certificate authority and what it signs, as files.
+struct Authority {
+    folder: tempfile::TempDir,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        std::fs::write(folder.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        Self { folder, issuer: Issuer::new(params, key) }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.file("ca.pem")
+    }
+
+    /// Writes NAME.pem and NAME.key for these host names.
+    fn sign(&self, name: &str, hosts: &[&str]) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().unwrap();
+        let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let certificate = CertificateParams::new(hosts).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let files = (self.file(&format!("{name}.pem")), self.file(&format!("{name}.key")));
+        std::fs::write(&files.0, certificate.pem()).unwrap();
+        std::fs::write(&files.1, key.serialize_pem()).unwrap();
+        files
+    }
+
+    fn server(&self, hosts: &[&str]) -> ServerTls {
+        let (cert_file, key_file) = self.sign("server", hosts);
+        ServerTls { cert_file, key_file, client_ca_file: None, min_version: TlsVersion::V1_2, reload_interval: None }
+    }
+
+    fn client(&self) -> ClientTls {
+        ClientTls { ca_file: Some(self.ca()), ..ClientTls::default() }
+    }
+}
+
+async fn server(tls: ServerTls) -> (Hop, Recorder) {
+    let mut receiver = receiver();
+    receiver.grpc.as_mut().unwrap().tls = Some(tls.clone());
+    receiver.http.as_mut().unwrap().tls = Some(tls);
+    let recorder = Recorder::accepting();
+    (Hop::start_with(recorder.clone(), receiver, limits()).await, recorder)
+}
+
+/// One request over both transports.
+async fn send(hop: &Hop, tls: &ClientTls) -> [Answer; 2] {
+    let quick = |endpoint: String| OtlpExporter { tls: Some(tls.clone()), ..otlp(endpoint) };
+    let config = exporters(vec![
+        ("grpc", Exporter::OtlpGrpc(quick(hop.grpc().to_string()))),
+        ("http", Exporter::OtlpHttp(quick(format!("https://{}", hop.http())))),
+    ]);
+    let exporters = Exporters::open(&config, &Tasks::new()).unwrap();
+    let deadline = || Instant::now() + Duration::from_millis(700);
+    let one = async |name: &str| exporters.send(&[name.to_owned()], Signal::Traces, Bytes::from_static(b"x"), deadline()).await;
+    [one("grpc").await, one("http").await]
+}
+
+async fn served(hop: &Hop, tls: &ClientTls) {
+    for answer in send(hop, tls).await {
+        assert_eq!(answer, Ok(Bytes::new()));
+    }
+}
+
+async fn refused(hop: &Hop, tls: &ClientTls, because: &str) {
+    for answer in send(hop, tls).await {
+        let refusal = answer.unwrap_err();
+        assert!(refusal.message.contains(because), "{because}: {}", refusal.message);
+    }
+}
+
+#[tokio::test]
+async fn whom_the_client_trusts() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (hop, recorder) = server(authority.server(&["127.0.0.1"])).await;
+    served(&hop, &authority.client()).await;
+    refused(&hop, &other.client(), "invalid peer certificate").await;
+    served(&hop, &ClientTls { insecure_skip_verify: true, ..other.client() }).await;
+    assert_eq!(recorder.count(), 4);
+
+    let (hop, _) = server(authority.server(&["otlp.example"])).await;
+    refused(&hop, &authority.client(), "not valid for name").await;
+    served(&hop, &ClientTls { server_name_override: Some("otlp.example".to_owned()), ..authority.client() }).await;
+}
+
+#[tokio::test]
+async fn clients_that_have_to_show_a_certificate() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let tls = ServerTls { client_ca_file: Some(authority.ca()), ..authority.server(&["127.0.0.1"]) };
+    let (hop, recorder) = server(tls).await;
+    let showing = |(cert, key): (PathBuf, PathBuf)| ClientTls { cert_file: Some(cert), key_file: Some(key), ..authority.client() };
+    served(&hop, &showing(authority.sign("client", &["client"]))).await;
+    for without in send(&hop, &authority.client()).await {
+        assert!(without.is_err());
+    }
+    for wrong in send(&hop, &showing(other.sign("client", &["client"]))).await {
+        assert!(wrong.is_err());
+    }
+    assert_eq!(recorder.count(), 2);
+}
+
+#[tokio::test]
+async fn versions_below_the_least_are_not_spoken() {
+    let authority = Authority::new();
+    let tls = ServerTls { min_version: TlsVersion::V1_3, ..authority.server(&["127.0.0.1"]) };
+    let (hop, _) = server(tls).await;
+    served(&hop, &authority.client()).await;
+    let old = rustls::ClientConfig::builder_with_provider(std::sync::Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(stallspan::runtime::pem::authorities(&authority.ca()).unwrap())
+        .with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(hop.grpc()).await.unwrap();
+    let name = "127.0.0.1".try_into().unwrap();
+    assert!(tokio_rustls::TlsConnector::from(std::sync::Arc::new(old)).connect(name, stream).await.is_err());
+}
+
+#[tokio::test]
+async fn a_certificate_changed_on_disk_is_used_and_half_a_file_is_not() {
+    let (authority, next) = (Authority::new(), Authority::new());
+    let tls = authority.server(&["127.0.0.1"]);
+    let (cert, key) = (tls.cert_file.clone(), tls.key_file.clone());
+    let (hop, _) = server(tls).await;
+    served(&hop, &authority.client()).await;
+    let put = |from: &Path, to: &Path| std::fs::copy(from, to).unwrap();
+    let (new_cert, new_key) = next.sign("server", &["127.0.0.1"]);
+    // Between the two copies the certificate has no key: the old pair goes on.
+    put(&new_cert, &cert);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    served(&hop, &authority.client()).await;
+    put(&new_key, &key);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    served(&hop, &next.client()).await;
+    refused(&hop, &authority.client(), "invalid peer certificate").await;
+}
+
+#[tokio::test]
+async fn plain_text_and_silence_end_the_handshake() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let authority = Authority::new();
+    let (hop, _) = server(authority.server(&["127.0.0.1"])).await;
+    for sent in ["GET / HTTP/1.1\r\n\r\n", ""] {
+        let mut stream = tokio::net::TcpStream::connect(hop.http()).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut said = Vec::new();
+        tokio::time::timeout(Duration::from_secs(8), stream.read_to_end(&mut said)).await.expect("closed").unwrap_or(0);
+    }
+    assert_eq!(hop.counters.handshakes_failed.get(), 2);
+    served(&hop, &authority.client()).await;
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_named() {
+    let authority = Authority::new();
+    let good = authority.server(&["127.0.0.1"]);
+    let (_, other_key) = authority.sign("other", &["other"]);
+    std::fs::write(authority.file("empty.pem"), "").unwrap();
+    for (tls, named) in [
+        (ServerTls { cert_file: authority.file("missing.pem"), ..good.clone() }, "missing.pem"),
+        (ServerTls { cert_file: authority.file("empty.pem"), ..good.clone() }, "empty.pem"),
+        (ServerTls { key_file: other_key, ..good.clone() }, "do not fit together"),
+        (ServerTls { client_ca_file: Some(authority.file("empty.pem")), ..good.clone() }, "empty.pem"),
+    ] {
+        let mut receiver = receiver();
+        receiver.grpc.as_mut().unwrap().tls = Some(tls);
+        let handler = std::sync::Arc::new(Recorder::accepting());
+        let tasks = Tasks::new();
+        let failed = stallspan::ingest::serve(&receiver, limits(), handler, &tasks, std::sync::Arc::default()).await;
+        let why = failed.err().unwrap().to_string();
+        assert!(why.contains(named) && why.contains("127.0.0.1:0"), "{why}");
+        let client = ClientTls { ca_file: Some(authority.file("missing.pem")), ..ClientTls::default() };
+        let exporter = Exporter::OtlpGrpc(OtlpExporter { tls: Some(client), ..otlp("host:4317".to_owned()) });
+        let why = Exporters::open(&exporters(vec![("out", exporter)]), &tasks).unwrap_err().to_string();
+        assert!(why.contains("missing.pem") && why.contains("`out`"), "{why}");
+    }
+}
