@@ -109,6 +109,7 @@ struct task_struct {
 	struct task_group *sched_task_group;
 	struct task_struct *group_leader;
 	struct css_set *cgroups;
+	u64 start_boottime;
 	char comm[16];
 } CORE;
 

@@ -166,6 +166,8 @@ int waiting_tasks(struct bpf_iter__task *ctx)
 		before += state->settled.ns;
 		record.throttled_ns = state->settled.throttled_ns;
 	}
+	record.task_started_ns = task->start_boottime;
+	record.process_started_ns = task->group_leader->start_boottime;
 	record.now_ns = bpf_ktime_get_ns();
 	record.begin_ns = queued + cpu->mono_offset - before;
 	if (state->throttle_queue == (u64)queue) {

@@ -89,6 +89,8 @@ static __always_inline void head_fill(struct record_head *head, u32 kind, struct
 	head->tgid = task->tgid;
 	head->tid = task->pid;
 	head->culprits = 0;
+	head->task_started_ns = task->start_boottime;
+	head->process_started_ns = task->group_leader->start_boottime;
 }
 
 #define FILL_WAIT(record, places)                                                              \

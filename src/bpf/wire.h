@@ -81,18 +81,20 @@ struct record_head {
 	u32 tgid;      /* 28 */
 	u32 tid;       /* 32 */
 	u32 culprits;  /* 36: how many of the culprits are filled */
+	u64 task_started_ns;    /* 40: CLOCK_BOOTTIME, as /proc/PID/stat has it in ticks */
+	u64 process_started_ns; /* 48 */
 };
 
 /* One finished wait; sent with CULPRITS_SHORT culprits where two are enough. */
 struct wait_record {
 	struct record_head head;
-	u64 throttled_ns; /* 40 */
-	u64 self_ns;      /* 48 */
-	u64 idle_ns;      /* 56 */
-	u64 other_ns;     /* 64: culprits for whom there was no room */
-	struct culprit culprits[CULPRITS]; /* 72 */
+	u64 throttled_ns; /* 56 */
+	u64 self_ns;      /* 64 */
+	u64 idle_ns;      /* 72 */
+	u64 other_ns;     /* 80: culprits for whom there was no room */
+	struct culprit culprits[CULPRITS]; /* 88 */
 };
-#define WAIT_RECORD_SHORT (72 + CULPRITS_SHORT * 32)
+#define WAIT_RECORD_SHORT (88 + CULPRITS_SHORT * 32)
 
 /* One task that waits now, as the iterator writes it. */
 struct waiting_record {
@@ -103,6 +105,8 @@ struct waiting_record {
 	u32 tgid;         /* 28 */
 	u32 tid;          /* 32 */
 	u32 pad;          /* 36 */
+	u64 task_started_ns;    /* 40 */
+	u64 process_started_ns; /* 48 */
 };
 
 /* Time that `victim` waited while `culprit` ran. */

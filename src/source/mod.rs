@@ -22,6 +22,7 @@
 
 mod account;
 mod accounting;
+pub mod bpf;
 mod collect;
 mod handle;
 mod meter;
