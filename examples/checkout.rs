@@ -13,6 +13,7 @@
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a program of its own: it prints, reads clocks and starts threads")]
 
 use std::path::Path;
+use std::sync::Barrier;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -45,8 +46,9 @@ fn main() -> Result<()> {
     let provider = SdkTracerProvider::builder().with_batch_exporter(SpanExporter::builder().with_tonic().build()?).build();
     let tracer = provider.tracer("checkout");
 
+    let all_done = Barrier::new(usize::try_from(arguments.threads)?);
     let lines = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..arguments.threads).map(|_| scope.spawn(|| work(&tracer, &arguments))).collect();
+        let workers: Vec<_> = (0..arguments.threads).map(|_| scope.spawn(|| work(&tracer, &arguments, &all_done))).collect();
         workers.into_iter().map(|worker| worker.join().map_err(|_panic| anyhow!("a worker panicked"))?).collect::<Result<Vec<_>>>()
     })?;
     lines.concat().iter().for_each(|line| println!("{line}"));
@@ -55,8 +57,12 @@ fn main() -> Result<()> {
     Ok(provider.shutdown()?)
 }
 
-fn work(tracer: &SdkTracer, arguments: &Arguments) -> Result<Vec<String>> {
-    (0..arguments.requests).map(|number| request(tracer, number, Duration::from_millis(arguments.cpu_ms))).collect()
+fn work(tracer: &SdkTracer, arguments: &Arguments, all_done: &Barrier) -> Result<Vec<String>> {
+    let cpu = Duration::from_millis(arguments.cpu_ms);
+    let lines = (0..arguments.requests).map(|number| request(tracer, number, cpu)).collect();
+    // A thread that ends takes its numbers with it: the others would see the process wait less than before.
+    all_done.wait();
+    lines
 }
 
 /// One request, and what the kernel says of the time it took.

@@ -35,7 +35,7 @@
 //! export     : model otlp config runtime telemetry      | OTLP client: gRPC, HTTP, debug, file
 //! ingest     : model otlp config runtime telemetry      | OTLP server: gRPC and HTTP
 //! app        : model parse config ladder otlp history diagnose runtime telemetry containers metrics enrich host source export ingest | wiring only
-//! demo       : model config otlp runtime telemetry app  | the whole job on this machine
+//! demo       : model config otlp runtime telemetry ingest app  | the whole job on this machine
 //! cli        : model config otlp ladder runtime telemetry app demo  | command line; prints
 //! ```
 //!

@@ -26,6 +26,7 @@ use super::collect::Collector;
 use super::hop::{Hop, Pipelines};
 use super::outlet::OwnOutlet;
 use super::people::People;
+use super::strangers::Strangers;
 use super::view::View;
 use super::{health, settings};
 
@@ -81,6 +82,7 @@ impl Agent {
             exporters: exporters.clone(),
             view: View::new(Arc::clone(&node), config.traces.association.clone().into(), settings::stamps(&about)),
             sampler: sampler.clone(),
+            strangers: Strangers::default(),
             settings: settings::enrich(&config, &host),
             max_hold: config.traces.max_hold,
             counters: telemetry.counters(),
@@ -93,7 +95,7 @@ impl Agent {
                 .inspect_err(|_| sampler.stop())?;
         }
         telemetry.connect(Arc::new(OwnOutlet(exporters.clone())));
-        watch_containerd(&config, &host, &node, &tasks, &stop);
+        watch_containerd(&config, People::new(host, Arc::clone(&node), sampler.clone()), &tasks, &stop);
         let metrics = start_metrics(&config, &node, &exporters, &telemetry, about, &tasks, &sampler, &stop);
         Ok(Self { running, sampler, thread, stop, tasks, metrics, telemetry, shutdown_timeout: config.service.shutdown_timeout })
     }
@@ -157,9 +159,8 @@ fn pipelines(config: &Config) -> Pipelines {
     Pipelines { traces, metrics, logs }
 }
 
-fn watch_containerd(config: &Config, host: &Arc<Host>, node: &Arc<Node>, tasks: &Tasks, stop: &Stop) {
+fn watch_containerd(config: &Config, people: People, tasks: &Tasks, stop: &Stop) {
     let Some(containerd) = config.containers.containerd.clone() else { return };
-    let people = People::new(Arc::clone(host), Arc::clone(node));
     let stop = stop.clone();
     tasks.spawn("containerd", async move {
         containers::containerd::watch(containerd, |update| people.take(update), async move { stop.wait().await }).await;

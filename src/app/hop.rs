@@ -12,10 +12,11 @@ use crate::enrich::{self, Enriched, Scan};
 use crate::export::Exporters;
 use crate::ingest::{Handler, Request};
 use crate::model::{Answer, Code, Ending, Match, Mono, Refusal, Signal, Subject, Unenriched};
-use crate::runtime::clock::instant_now;
+use crate::runtime::clock::{instant_now, mono_now};
 use crate::source::SamplerHandle;
 use crate::telemetry::Counters;
 
+use super::strangers::Strangers;
 use super::view::View;
 
 /// Exporter names of each signal's pipeline; `None`: the signal is refused.
@@ -45,6 +46,7 @@ pub struct Hop {
     pub(super) exporters: Exporters,
     pub(super) view: View,
     pub(super) sampler: SamplerHandle,
+    pub(super) strangers: Strangers,
     pub(super) settings: enrich::Settings,
     pub(super) max_hold: Duration,
     pub(super) counters: Arc<Counters>,
@@ -98,8 +100,11 @@ impl Hop {
     /// Whose each resource is; has the sampler look again once where somebody who says who they are is not known.
     async fn targets(&self, scan: &Scan, hold_until: Instant) -> Vec<Option<Match>> {
         let targets = scan.identify(&self.view);
-        let stranger = scan.groups().zip(&targets).any(|(group, target)| target.is_none() && !group.claims.attributes.is_empty());
-        if stranger && self.sampler.rescan(hold_until).await {
+        let now = mono_now();
+        let mut unknown = scan.groups().zip(&targets).filter(|(_, target)| target.is_none()).map(|(group, _)| group.claims);
+        // Every one of them is noted, hence no short cut: one look finds all or none.
+        let look = unknown.by_ref().fold(false, |look, claims| self.strangers.worth_a_look(claims, now) || look);
+        if look && self.sampler.rescan(hold_until).await {
             return scan.identify(&self.view);
         }
         targets

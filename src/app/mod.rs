@@ -8,6 +8,7 @@ mod hop;
 mod outlet;
 mod people;
 mod settings;
+mod strangers;
 mod view;
 
 pub use agent::{Agent, StartError, VERSION};

@@ -4,27 +4,28 @@ use std::sync::Arc;
 
 use crate::containers::{Home, Init, RuntimeContainer, RuntimeTask, RuntimeUpdate};
 use crate::host::Host;
-use crate::model::{Absence, Mono, Wall};
-use crate::runtime::clock::mono_now;
-use crate::source::Node;
+use crate::model::Wall;
+use crate::runtime::clock::{instant_now, mono_now};
+use crate::source::{Node, SamplerHandle};
 
 /// Applies news from the runtime.
 #[derive(Debug)]
 pub struct People {
     host: Arc<Host>,
     node: Arc<Node>,
+    sampler: SamplerHandle,
 }
 
 impl People {
-    pub fn new(host: Arc<Host>, node: Arc<Node>) -> Self {
-        Self { host, node }
+    pub fn new(host: Arc<Host>, node: Arc<Node>, sampler: SamplerHandle) -> Self {
+        Self { host, node, sampler }
     }
 
     /// One piece of news. The host is asked before the index is locked.
     pub fn take(&self, update: RuntimeUpdate) {
         let now = mono_now();
         match update {
-            RuntimeUpdate::Status(status) => self.status(status),
+            RuntimeUpdate::Status(status) => return self.node.set_containerd(status),
             RuntimeUpdate::Reconcile(list) => {
                 let list = list.into_iter().map(|container| self.with_init(container)).collect();
                 self.node.index_mut().reconcile(list, now);
@@ -33,16 +34,10 @@ impl People {
                 let (container, init) = self.with_init(container);
                 self.node.index_mut().upsert(container, init, now);
             }
-            RuntimeUpdate::Gone { namespace, id } => self.gone(&namespace, &id, now),
+            RuntimeUpdate::Gone { namespace, id } => self.node.index_mut().remove(&namespace, &id, now),
         }
-    }
-
-    fn status(&self, status: Result<(), Absence>) {
-        self.node.set_containerd(status);
-    }
-
-    fn gone(&self, namespace: &str, id: &str, now: Mono) {
-        self.node.index_mut().remove(namespace, id, now);
+        // Asked for by the call itself; nobody waits: processes are placed anew where the index has moved.
+        drop(self.sampler.rescan(instant_now()));
     }
 
     fn with_init(&self, container: RuntimeContainer) -> (RuntimeContainer, Option<Init>) {

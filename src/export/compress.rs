@@ -1,8 +1,9 @@
 //! Compression of requests: once a request, however often it is sent.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::config::meaning::Compression;
@@ -28,11 +29,33 @@ pub fn compress(compression: Compression, body: Bytes) -> Result<Bytes, Refusal>
     }
 }
 
+/// An answer as it was before it travelled; `None` for a coding nobody here speaks, broken data, and more than `limit` bytes.
+pub fn inflate(coding: &[u8], data: &[u8], limit: usize) -> Option<Bytes> {
+    let most = u64::try_from(limit).ok()?.checked_add(1)?;
+    let mut inflated = Vec::new();
+    let read = match coding {
+        b"gzip" => MultiGzDecoder::new(data).take(most).read_to_end(&mut inflated),
+        b"zstd" => zstd::stream::read::Decoder::new(data).ok()?.take(most).read_to_end(&mut inflated),
+        _ => return None,
+    };
+    (read.is_ok() && inflated.len() <= limit).then(|| inflated.into())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
 
     use super::*;
+
+    #[test]
+    fn what_was_compressed_is_inflated_up_to_a_limit() {
+        for (compression, coding) in [(Compression::Gzip, &b"gzip"[..]), (Compression::Zstd, b"zstd")] {
+            let travelled = compress(compression, Bytes::from_static(b"0123456789")).unwrap();
+            assert_eq!(inflate(coding, &travelled, 10).as_deref(), Some(&b"0123456789"[..]));
+            assert_eq!(inflate(coding, &travelled, 9), None);
+            assert_eq!(inflate(coding, b"no such data", 100), None);
+        }
+        assert_eq!(inflate(b"br", b"", 10), None);
+    }
 
     #[test]
     fn what_is_compressed_is_the_body() {

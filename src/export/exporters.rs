@@ -42,8 +42,8 @@ pub struct Exporters {
 
 #[derive(Debug)]
 enum One {
-    Grpc(Box<GrpcExporter>, Retry, Duration),
-    Http(Box<HttpExporter>, Retry, Duration),
+    Grpc(GrpcExporter, Retry, Duration),
+    Http(HttpExporter, Retry, Duration),
     Debug(DebugExporter),
     File(FileExporter),
 }
@@ -121,12 +121,8 @@ impl Exporters {
 impl One {
     fn open(config: &Exporter, tasks: &Tasks) -> Result<Self, String> {
         Ok(match config {
-            Exporter::OtlpGrpc(otlp) => {
-                Self::Grpc(Box::new(GrpcExporter::open(otlp, tasks.named("export connection"))?), otlp.retry, otlp.timeout)
-            }
-            Exporter::OtlpHttp(otlp) => {
-                Self::Http(Box::new(HttpExporter::open(otlp, &tasks.named("export connection"))?), otlp.retry, otlp.timeout)
-            }
+            Exporter::OtlpGrpc(otlp) => Self::Grpc(GrpcExporter::open(otlp, tasks.named("export connection"))?, otlp.retry, otlp.timeout),
+            Exporter::OtlpHttp(otlp) => Self::Http(HttpExporter::open(otlp, &tasks.named("export connection"))?, otlp.retry, otlp.timeout),
             Exporter::Debug(verbosity) => Self::Debug(DebugExporter::new(*verbosity, tasks.clone())),
             Exporter::File(path) => Self::File(FileExporter::open(path, tasks.clone())?),
         })
@@ -170,12 +166,9 @@ fn all_accepted(answers: Vec<Answer>) -> Answer {
     }
 }
 
-/// A future and, once it is done, what came of it.
-type Running<F> = (Pin<Box<F>>, Option<<F as Future>::Output>);
-
 /// Runs all at once to their ends, in the caller's task: dropping it drops all.
 async fn join<F: Future>(futures: Vec<Pin<Box<F>>>) -> Vec<F::Output> {
-    let mut running: Vec<Running<F>> = futures.into_iter().map(|future| (future, None)).collect();
+    let mut running: Vec<_> = futures.into_iter().map(|future| (future, None)).collect();
     poll_fn(|context| {
         let mut waiting = false;
         for (future, output) in &mut running {

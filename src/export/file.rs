@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use crate::model::{Answer, Code, Refusal, Signal};
+use crate::otlp::json;
 use crate::runtime::Tasks;
 
 /// A `file` exporter.
@@ -40,8 +41,10 @@ impl FileExporter {
     ///
     /// # Errors
     /// Where it cannot be written; nothing of it stays in the file then.
-    pub async fn send(&self, _signal: Signal, body: Bytes) -> Answer {
-        let line = body.to_vec();
+    pub async fn send(&self, signal: Signal, body: Bytes) -> Answer {
+        let line = json::from_protobuf(json::Message::Request(signal), &body);
+        let mut line = line.map_err(|why| Refusal::new(Code::InvalidArgument, format!("request cannot be written as JSON: {why}")))?;
+        line.push(b'\n');
         let file = Arc::clone(&self.file).lock_owned().await;
         // Runs to its end even if the sender goes away: half a line would spoil the next one.
         let written = self.tasks.blocking("file exporter", move || append(&file, &line));
@@ -61,4 +64,35 @@ fn append(mut file: &File, line: &[u8]) -> std::io::Result<()> {
         let _ = file.set_len(before);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_become_lines_behind_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("otlp.jsonl");
+        std::fs::write(&path, "before\n").unwrap();
+        let exporter = FileExporter::open(&path, Tasks::new()).unwrap();
+        for signal in Signal::ALL {
+            assert_eq!(exporter.send(signal, Bytes::from_static(b"\x0a\0")).await, Ok(Bytes::new()));
+        }
+        let lines = std::fs::read_to_string(&path).unwrap();
+        let expected = "before\n{\"resourceSpans\":[{}]}\n{\"resourceMetrics\":[{}]}\n{\"resourceLogs\":[{}]}\n";
+        assert_eq!(lines, expected);
+        let broken = exporter.send(Signal::Logs, Bytes::from_static(b"\x0a\x05x")).await;
+        assert_eq!(broken.unwrap_err().code, Code::InvalidArgument);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_worth_another_try() {
+        let exporter = FileExporter::open(Path::new("/dev/full"), Tasks::new()).unwrap();
+        let refusal = exporter.send(Signal::Traces, Bytes::new()).await.unwrap_err();
+        assert_eq!(refusal.code, Code::Unavailable);
+        assert!(refusal.message.contains("/dev/full"), "{}", refusal.message);
+        assert!(FileExporter::open(Path::new("/no/such/folder/file"), Tasks::new()).unwrap_err().contains("/no/such/folder"));
+    }
 }

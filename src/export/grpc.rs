@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::channel::Channel;
-use super::compress::compress;
+use super::compress::{self, compress};
 use super::dial::Dialer;
 use super::endpoint::{self, Endpoint};
 use super::headers::{USER_AGENT_VALUE, configured};
@@ -171,7 +171,7 @@ async fn read(response: Response<Incoming>) -> Answer {
     let read = Limited::new(body, MAX_RESPONSE.saturating_add(PREFIX)).whole().await?;
     match read.trailers.as_ref().and_then(ending) {
         Some(Some(refusal)) => Err(refusal),
-        Some(None) => message(read.data),
+        Some(None) => message(read.data, head.headers.get(GRPC_ENCODING).map(HeaderValue::as_bytes)),
         None => Err(Refusal::new(Code::Internal, "downstream ended the call without a status")),
     }
 }
@@ -184,7 +184,7 @@ fn ending(headers: &HeaderMap) -> Option<Option<Refusal>> {
 }
 
 /// The message of an accepted call. None at all is taken for an empty one: downstream did accept.
-fn message(mut data: Bytes) -> Answer {
+fn message(mut data: Bytes, coding: Option<&[u8]>) -> Answer {
     if data.is_empty() {
         return Ok(data);
     }
@@ -194,8 +194,15 @@ fn message(mut data: Bytes) -> Answer {
     if usize::try_from(u32::from_be_bytes(length)).ok() != Some(data.len()) {
         return broken("is not one message of the announced length");
     }
-    // Compression was not offered, so a server must not use it.
-    if flag == 0 { Ok(data) } else { broken("is compressed, which was not offered") }
+    if flag == 0 {
+        return Ok(data);
+    }
+    // grpc-go answers in the coding it was asked in. Downstream did accept: what it says beside that is not worth a refusal.
+    let inflated = coding.and_then(|coding| compress::inflate(coding, &data, MAX_RESPONSE));
+    if inflated.is_none() {
+        tracing::warn!("downstream accepted, but its answer is compressed in a way that cannot be read: a partial success in it is lost");
+    }
+    Ok(inflated.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -211,9 +218,9 @@ mod tests {
             (b"\0\0\0\0\x03ab", Err("downstream's answer is not one message of the announced length")),
             (b"\0\0\0\0\x01ab", Err("downstream's answer is not one message of the announced length")),
             (b"\0\0\0", Err("downstream's answer ends within its length prefix")),
-            (b"\x01\0\0\0\x01a", Err("downstream's answer is compressed, which was not offered")),
+            (b"\x01\0\0\0\x01a", Ok(b"")),
         ] {
-            let read = message(Bytes::from_static(data));
+            let read = message(Bytes::from_static(data), Some(b"gzip"));
             assert_eq!(read.as_ref().map(|b| &b[..]).map_err(|r| r.message.as_str()), expected, "{data:?}");
         }
     }

@@ -17,6 +17,7 @@ use super::response::{Limited, MAX_RESPONSE};
 use super::retry::Attempt;
 use crate::config::meaning::{Compression, Encoding, OtlpExporter};
 use crate::model::{Answer, Code, Refusal, Signal};
+use crate::otlp::json;
 use crate::otlp::status::{self, RpcStatus};
 use crate::runtime::Spawner;
 use crate::runtime::clock::wall_now;
@@ -96,7 +97,9 @@ impl HttpExporter {
         let route = route.ok_or_else(|| Refusal::new(Code::Internal, "no route for this signal"))?;
         let encoded = match self.encoding {
             Encoding::Proto => body,
-            Encoding::Json => return Err(Refusal::new(Code::Unimplemented, "JSON out comes later")),
+            Encoding::Json => json::from_protobuf(json::Message::Request(signal), &body)
+                .map_err(|why| Refusal::new(Code::InvalidArgument, format!("request cannot be written as JSON: {why}")))?
+                .into(),
         };
         Ok(Prepared { exporter: self, route, body: compress(self.compression, encoded)? })
     }
@@ -120,7 +123,7 @@ impl Attempt for Prepared<'_> {
         if read.is_ok() {
             pool.give_back(connection);
         }
-        judge(&Response::from_parts(head, ()), read?.data)
+        judge(self.route.signal, &Response::from_parts(head, ()), read?.data)
     }
 }
 
@@ -143,14 +146,15 @@ impl Route {
 }
 
 /// What a response says.
-fn judge(head: &Response<()>, body: Bytes) -> Answer {
+fn judge(signal: Signal, head: &Response<()>, body: Bytes) -> Answer {
     let is = |name: &str| kind(head).is_some_and(|kind| kind.eq_ignore_ascii_case(name));
     if head.status().is_success() {
-        return match () {
-            () if is("application/x-protobuf") => Ok(body),
+        return Ok(match () {
+            () if is("application/x-protobuf") => body,
+            () if is("application/json") => json::to_protobuf(json::Message::Response(signal), &body).unwrap_or_default().into(),
             // Accepted by something that does not speak OTLP back.
-            () => Ok(Bytes::new()),
-        };
+            () => Bytes::new(),
+        });
     }
     let told = if is("application/json") { RpcStatus::from_json(&body) } else { RpcStatus::from_protobuf(&body) };
     let retry_after = head.headers().get(RETRY_AFTER).map(HeaderValue::as_bytes);

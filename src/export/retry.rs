@@ -31,6 +31,9 @@ pub async fn persist(policy: Retry, timeout: Duration, deadline: Instant, reques
     let mut last: Option<Refusal> = None;
     loop {
         let now = instant_now();
+        if now >= deadline {
+            return Err(last.unwrap_or_else(|| Refusal::new(Code::DeadlineExceeded, "the deadline had passed before the first attempt")));
+        }
         let over = now.checked_add(timeout).unwrap_or(deadline).min(deadline);
         let refusal = match tokio::time::timeout_at(over, request.attempt(over)).await {
             Ok(Ok(message)) => return Ok(message),
@@ -161,6 +164,12 @@ mod tests {
         }
         let off = Retry { enabled: false, ..policy(1, 300) };
         assert_eq!(run(off, 60, &[refusal(Code::Unavailable)]).await, (refusal(Code::Unavailable), 1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn past_the_deadline_nothing_is_sent() {
+        let (answer, attempts, _) = run(policy(1, 300), 0, &[Ok(Bytes::new())]).await;
+        assert_eq!((answer.unwrap_err().code, attempts), (Code::DeadlineExceeded, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -251,11 +251,20 @@ mod tests {
         fn check(proc: &Root, pid: u32, expected: ErrorClass) {
             assert_eq!(attach(proc, pid).unwrap_err().class(), expected, "{pid}");
         }
-        let (_dir, proc) = tree(&[("43/schedstat", "5 6 7\n"), ("44/schedstat", "5 6 7\n"), ("44/stat", "44 (x"), ("45/stat", "")]);
+        let (_dir, proc) = tree(&[
+            ("43/schedstat", "5 6 7\n"),
+            ("44/schedstat", "5 6 7\n"),
+            ("44/stat", "44 (x"),
+            ("45/stat", ""),
+            ("46/schedstat", ""),
+            ("46/stat", &format!("46 (x) {STAT}")),
+        ]);
         check(&proc, 42, ErrorClass::Gone);
         check(&proc, 43, ErrorClass::Gone);
         check(&proc, 44, ErrorClass::Malformed);
         check(&proc, 45, ErrorClass::Malformed);
+        // The file that pins it does not answer any more: what stat said may be about a successor.
+        check(&proc, 46, ErrorClass::Gone);
     }
 
     #[test]

@@ -13,7 +13,6 @@ enum Event {
 }
 
 /// A kernel that answers each question at once, unless told otherwise.
-
 struct Kernel {
     queue: VecDeque<Event>,
     current: Vec<u8>,

@@ -242,3 +242,76 @@ where
         self.0.spawn(future);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin as Pinned;
+
+    use tokio::io::DuplexStream;
+
+    use super::super::budget::{Budget, Share};
+    use super::super::door::House;
+    use super::super::heavy::Heavy;
+    use super::super::{Counters, Handler, Request as Taken};
+    use super::*;
+    use crate::model::{Answer, Peer};
+    use crate::runtime::{Stop, Task, Tasks};
+
+    struct Accepts;
+
+    impl Handler for Accepts {
+        fn handle(&self, _: Taken) -> Pinned<Box<dyn Future<Output = Answer> + Send + '_>> {
+            Box::pin(std::future::ready(Ok(bytes::Bytes::new())))
+        }
+    }
+
+    /// A gRPC connection served on a paused clock.
+    fn grpc() -> (DuplexStream, Task<()>) {
+        let (client, server) = tokio::io::duplex(1 << 16);
+        let house = Arc::new(House {
+            handler: Arc::new(Accepts),
+            budget: Budget::new(1 << 20),
+            stop: Stop::new(),
+            cut: Stop::new(),
+            end: Stop::new(),
+            max_wait: Duration::from_secs(10),
+            heavy: Heavy::new(Tasks::new()),
+            counters: Arc::new(Counters::default()),
+        });
+        let door = Arc::new(Door { share: Share::new(&house.budget), house, peer: Peer::default() });
+        let tasks = Tasks::new();
+        let speaks = Speaks::Grpc { message: 1000, streams: 10 };
+        let streams = tasks.named("stream");
+        (client, tasks.spawn("connection", serve(Box::new(server), speaks, door, streams)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_connection_ends_after_the_time_for_its_first_bytes() {
+        let start = Instant::now();
+        let (client, serving) = grpc();
+        serving.await.unwrap();
+        assert_eq!(start.elapsed(), FIRST_BYTES);
+        drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_vanished_is_noticed_by_its_missing_sign_of_life() {
+        let start = Instant::now();
+        let (mut client, serving) = grpc();
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        serving.await.unwrap();
+        assert!(start.elapsed() <= PING_INTERVAL + PING_TIMEOUT + Duration::from_secs(1), "{:?}", start.elapsed());
+        drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_lives_may_be_idle_over_grpc() {
+        let (client, serving) = grpc();
+        let builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        let (send, connection) = builder.handshake::<_, Reply>(TokioIo::new(client)).await.unwrap();
+        let client = Tasks::new().spawn("client", connection);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert!(!serving.is_finished() && !send.is_closed());
+        drop((send, client));
+    }
+}

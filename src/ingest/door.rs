@@ -8,10 +8,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::budget::{Budget, Share, Ticket};
 use super::counters::Counters;
+use super::heavy::Heavy;
 use super::problem::Problem;
 use super::{Handler, Request};
 use crate::model::{Peer, Refusal, Signal};
 use crate::runtime::Stop;
+use crate::runtime::clock::instant_now;
 
 /// A sender's own deadline is met this much early, so that the answer gets there in time; at most a tenth of it.
 const REPLY_MARGIN: Duration = Duration::from_millis(100);
@@ -32,6 +34,8 @@ pub struct House {
     pub end: Stop,
     /// Longest time a sender is kept waiting.
     pub max_wait: Duration,
+    /// Where large bodies are worked on.
+    pub heavy: Heavy,
     /// What happened so far.
     pub counters: Arc<Counters>,
 }
@@ -82,6 +86,10 @@ impl Door {
     /// # Errors
     /// The handler's refusal, or one for a handler that could not answer in time.
     pub async fn hand_over(&self, signal: Signal, body: Bytes, deadline: Instant, ticket: Ticket) -> Result<Bytes, Refused> {
+        if deadline <= instant_now() {
+            // Nobody waits for it any more; its sender will bring it again.
+            return Err(Problem::TimedOut.into());
+        }
         self.house.counters.handled.add_one();
         let request = Request { signal, body, deadline, peer: self.peer };
         let overstayed = deadline.checked_add(OVERSTAY).unwrap_or(deadline);

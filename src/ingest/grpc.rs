@@ -74,14 +74,22 @@ where
     let deadline = door.deadline(arrival, timeout);
     let arrived_by = arrival.checked_add(timeout.unwrap_or(MESSAGE_TIMEOUT).min(MESSAGE_TIMEOUT)).unwrap_or(arrival);
     let mut ticket = door.share.ticket();
-    let message = read_message(Pieces::new(body, arrived_by), limit, coding, &mut ticket).await?;
+    let (compressed, mut message) = read_message(Pieces::new(body, arrived_by), limit, &mut ticket).await?;
+    if compressed {
+        if coding == Coding::Identity {
+            return Err(Problem::Broken("a compressed message without grpc-encoding".to_owned()).into());
+        }
+        let size = message.len();
+        let inflating = move || inflate(coding, message, limit, &mut ticket).map(|inflated| (inflated, ticket));
+        (message, ticket) = door.house.heavy.run(size, inflating).await?;
+    }
     // A sender without a deadline waits for downstream, not for itself to send.
     let deadline = if timeout.is_some() { deadline } else { door.deadline(instant_now(), None) };
     door.hand_over(signal, message, deadline, ticket).await
 }
 
-/// The one message of a call, inflated.
-async fn read_message<B>(mut pieces: Pieces<B>, limit: usize, coding: Coding, ticket: &mut Ticket) -> Result<Bytes, Problem>
+/// The one message of a call, and whether it is compressed.
+async fn read_message<B>(mut pieces: Pieces<B>, limit: usize, ticket: &mut Ticket) -> Result<(bool, Bytes), Problem>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -116,11 +124,7 @@ where
     if collected.len() < prefix.length {
         return Err(Problem::Broken(format!("the message ends after {} of {} bytes", collected.len(), prefix.length)));
     }
-    match (prefix.compressed, coding) {
-        (false, _) => Ok(collected.into_bytes()),
-        (true, Coding::Identity) => Err(Problem::Broken("a compressed message without grpc-encoding".to_owned())),
-        (true, coding) => inflate(coding, collected.into_bytes(), limit, ticket),
-    }
+    Ok((prefix.compressed, collected.into_bytes()))
 }
 
 struct Prefix {

@@ -8,12 +8,14 @@ use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 
 use super::body::whole;
+use super::budget::Ticket;
 use super::door::{Door, Refused};
 use super::inflate::{Coding, inflate};
 use super::problem::Problem;
 use super::reply::Reply;
 use super::stream::Activity;
 use crate::model::{Refusal, Signal};
+use crate::otlp::json;
 use crate::otlp::status::{self, RpcStatus};
 use crate::runtime::clock::instant_now;
 
@@ -81,14 +83,27 @@ where
     let arrived_by = instant_now().checked_add(bounds.read_timeout).unwrap_or_else(instant_now);
     let mut ticket = door.share.ticket();
     let wire = whole(body, bounds.body, &mut ticket, arrived_by).await?;
-    let inflated = inflate(coding, wire, bounds.body, &mut ticket)?;
-    let message = match encoding {
-        Encoding::Protobuf => inflated,
-        Encoding::Json => return Err(Problem::UnknownType.into()),
+    let size = wire.len();
+    let decoding = move || {
+        let inflated = inflate(coding, wire, bounds.body, &mut ticket)?;
+        let message = match encoding {
+            Encoding::Protobuf => inflated,
+            Encoding::Json => from_json(signal, &inflated, &mut ticket)?,
+        };
+        Ok((message, ticket))
     };
+    let (message, ticket) = door.house.heavy.run(size, decoding).await?;
     let deadline = door.deadline(instant_now(), None);
     let answer = door.hand_over(signal, message, deadline, ticket).await?;
     Ok((signal, answer))
+}
+
+/// A request in JSON as protobuf, which is rarely longer; the ticket holds both while both are there.
+fn from_json(signal: Signal, text: &[u8], ticket: &mut Ticket) -> Result<Bytes, Problem> {
+    ticket.grow(text.len())?;
+    let message = json::to_protobuf(json::Message::Request(signal), text).map_err(|why| Problem::Broken(why.to_string()))?;
+    ticket.shrink_to(message.capacity());
+    Ok(Bytes::from(message))
 }
 
 fn signal_of(path: &str) -> Option<Signal> {
@@ -118,8 +133,13 @@ fn coding_of(headers: &HeaderMap) -> Result<Coding, Problem> {
     Coding::named(&name).ok_or_else(|| Problem::UnknownCoding(name.chars().take(50).collect()))
 }
 
-fn accepted(_signal: Signal, encoding: Encoding, message: Bytes) -> Response<Reply> {
-    let mut response = Response::new(Reply::data(message));
+fn accepted(signal: Signal, encoding: Encoding, message: Bytes) -> Response<Reply> {
+    let body = match encoding {
+        Encoding::Protobuf => message,
+        // Downstream accepted, whatever it said then.
+        Encoding::Json => json::from_protobuf(json::Message::Response(signal), &message).map_or(Bytes::from_static(b"{}"), Bytes::from),
+    };
+    let mut response = Response::new(Reply::data(body));
     response.headers_mut().insert(CONTENT_TYPE, content_type(encoding));
     response
 }

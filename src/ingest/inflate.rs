@@ -1,7 +1,7 @@
 //! Content codings of requests, undone within a limit.
 //!
-//! Whole bodies only, and without an await: at most one inflation runs per worker thread, so the decoders' windows
-//! (up to 8 MiB for zstd) need no room in the budget of requests.
+//! Whole bodies only, and without an await: at most one inflation runs per thread, so the decoders' windows (up to
+//! 8 MiB for zstd) need no room in the budget of requests.
 
 use std::io::Read;
 

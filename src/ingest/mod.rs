@@ -12,6 +12,7 @@ mod connection;
 mod counters;
 mod door;
 mod grpc;
+mod heavy;
 mod http;
 mod inflate;
 mod listen;

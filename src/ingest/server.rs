@@ -11,6 +11,7 @@ use super::budget::{Budget, Share};
 use super::connection::{self, Speaks};
 use super::counters::Counters;
 use super::door::{Door, House};
+use super::heavy::Heavy;
 use super::http::Bounds;
 use super::listen::{Address, BindError, Listener};
 use super::tls::Acceptor;
@@ -75,6 +76,7 @@ pub async fn serve(
         cut: Stop::new(),
         end: Stop::new(),
         max_wait: receiver.max_wait,
+        heavy: Heavy::new(tasks.clone()),
         counters,
     });
     let max_connections = u32::try_from(limits.max_connections.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
@@ -175,7 +177,7 @@ impl Entrance {
         let (acceptor, speaks) = (self.acceptor.clone(), self.speaks);
         async move {
             let _place = place;
-            house.counters.connections_accepted.add_one();
+            let _open = Open::new(Arc::clone(&house));
             let secured = match acceptor {
                 None => Some(io),
                 Some(acceptor) => acceptor.accept(io).await,
@@ -185,8 +187,23 @@ impl Entrance {
                 Some(io) => connection::serve(io, speaks, door, streams).await,
                 None => house.counters.handshakes_failed.add_one(),
             }
-            house.counters.connections_ended.add_one();
         }
+    }
+}
+
+/// Counts a connection's begin and end, however it ends.
+struct Open(Arc<House>);
+
+impl Open {
+    fn new(house: Arc<House>) -> Self {
+        house.counters.connections_accepted.add_one();
+        Self(house)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.counters.connections_ended.add_one();
     }
 }
 

@@ -5,17 +5,7 @@
 //! is moved by that much. Lengths written are minimal. What lies between two edits is copied in one piece.
 
 use super::walk::Extent;
-use super::wire::{self, Varint};
-
-/// A length whose message is not complete yet.
-#[derive(Debug)]
-#[must_use = "an open message has no length"]
-pub struct Open {
-    /// Where its length stands in the output.
-    at: usize,
-    /// How many bytes were left for it.
-    width: usize,
-}
+use super::wire::{self, Open};
 
 /// The copy in the making.
 #[derive(Debug)]
@@ -43,10 +33,7 @@ impl<'a> Splice<'a> {
     /// Begins a message that did not come, behind whatever the caller wrote as its tag.
     #[inline]
     pub fn begin(&mut self, expected: usize) -> Open {
-        let width = wire::varint_len(expected as u64);
-        let at = self.out.len();
-        self.out.resize(at + width, 0);
-        Open { at, width }
+        wire::begin(&mut self.out, expected)
     }
 
     /// Copies what came up to `end`.
@@ -70,31 +57,7 @@ impl<'a> Splice<'a> {
 
     /// Writes the length of an open message whose last byte is the last written.
     pub fn close(&mut self, open: Open) {
-        let Open { at, width } = open;
-        let inner = self.out.len().saturating_sub(at + width);
-        let length = Varint::new(inner as u64);
-        let length = length.as_bytes();
-        if length.len() != width {
-            self.resize_length(at + width, width, length.len());
-        }
-        if let Some(room) = self.out.get_mut(at..at + length.len()) {
-            room.copy_from_slice(length);
-        }
-    }
-
-    /// Moves everything behind `from` so that the length before it takes `wanted` bytes instead of `width`.
-    #[cold]
-    fn resize_length(&mut self, from: usize, width: usize, wanted: usize) {
-        let end = self.out.len();
-        if wanted > width {
-            let grow = wanted - width;
-            self.out.resize(end + grow, 0);
-            self.out.copy_within(from..end, from + grow);
-        } else {
-            let shrink = width - wanted;
-            self.out.copy_within(from..end, from - shrink);
-            self.out.truncate(end - shrink);
-        }
+        wire::close(&mut self.out, open);
     }
 
     /// Copies a whole message and puts `added` at its end.
@@ -122,10 +85,12 @@ impl<'a> Splice<'a> {
         match self.body.get(self.copied..extent.length) {
             Some(&[tag]) if length < THREE_BYTES => {
                 let width = wire::varint_len(length as u64);
-                let low = |shift: usize| (length >> shift & 0x7f) as u8;
-                let more = |index: usize| if index < width { 0x80 } else { 0 };
                 let end = self.out.len() + 1 + width;
-                self.out.extend_from_slice(&[tag, low(0) | more(1), low(7) | more(2), low(14)]);
+                let [low, ..] = length.to_le_bytes();
+                let [middle, ..] = (length >> 7).to_le_bytes();
+                let [high, ..] = (length >> 14).to_le_bytes();
+                let more = |index: usize| if index < width { 0x80 } else { 0 };
+                self.out.extend_from_slice(&[tag, low & 0x7f | more(1), middle & 0x7f | more(2), high]);
                 self.out.truncate(end);
             }
             _ => {

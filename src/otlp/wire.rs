@@ -291,6 +291,55 @@ pub fn push_tag(out: &mut Vec<u8>, number: u32, kind: u8) {
     push_varint(out, u64::from(number) << 3 | u64::from(kind));
 }
 
+/// A length whose message is not complete yet.
+#[derive(Debug)]
+#[must_use = "an open message has no length"]
+pub struct Open {
+    /// Where its length stands in the output.
+    at: usize,
+    /// How many bytes were left for it.
+    width: usize,
+}
+
+/// Begins a message behind its tag, with room for the length `expected`.
+#[inline]
+pub fn begin(out: &mut Vec<u8>, expected: usize) -> Open {
+    let width = varint_len(expected as u64);
+    let at = out.len();
+    out.resize(at + width, 0);
+    Open { at, width }
+}
+
+/// Writes the length of an open message whose last byte is the last written. Where another width was expected, the
+/// message is moved.
+pub fn close(out: &mut Vec<u8>, open: Open) {
+    let Open { at, width } = open;
+    let inner = out.len().saturating_sub(at + width);
+    let length = Varint::new(inner as u64);
+    let length = length.as_bytes();
+    if length.len() != width {
+        resize_length(out, at + width, width, length.len());
+    }
+    if let Some(room) = out.get_mut(at..at + length.len()) {
+        room.copy_from_slice(length);
+    }
+}
+
+/// Moves everything behind `from` so that the length before it takes `wanted` bytes instead of `width`.
+#[cold]
+fn resize_length(out: &mut Vec<u8>, from: usize, width: usize, wanted: usize) {
+    let end = out.len();
+    if wanted > width {
+        let grow = wanted - width;
+        out.resize(end + grow, 0);
+        out.copy_within(from..end, from + grow);
+    } else {
+        let shrink = width - wanted;
+        out.copy_within(from..end, from - shrink);
+        out.truncate(end - shrink);
+    }
+}
+
 /// A minimal varint on the stack.
 #[derive(Clone, Copy, Debug)]
 pub struct Varint {

@@ -209,7 +209,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..720), version in 0u16..20) {
+        fn never_panics(bytes in prop_oneof![proptest::collection::vec(any::<u8>(), 0..20), proptest::collection::vec(any::<u8>(), 0..720)], version in 0u16..20) {
             let mut bytes = bytes;
             if bytes.len() >= 2 {
                 bytes[..2].copy_from_slice(&version.to_ne_bytes());

@@ -17,11 +17,13 @@ impl Source {
         Self { path: path.to_owned(), text: text.to_owned(), code: blank(text) }
     }
 
-    /// Lines of code without the `#[cfg(test)] mod` at the foot of the file.
+    /// Lines of code without the `#[cfg(test)] mod` at the foot of the file; none of a file that is such a module.
     pub fn production(&self) -> Vec<&str> {
+        let only_tests = self.path.starts_with("src/") && (self.path.contains("/tests/") || self.path.ends_with("tests.rs"));
         let lines: Vec<&str> = self.code.lines().collect();
-        let end = lines.windows(2).position(|pair| pair[0].trim() == "#[cfg(test)]" && pair[1].trim_start().starts_with("mod "));
-        lines[..end.unwrap_or(lines.len())].to_vec()
+        let foot = lines.windows(2).position(|pair| pair[0].trim() == "#[cfg(test)]" && pair[1].trim_start().starts_with("mod "));
+        let end = if only_tests { 0 } else { foot.unwrap_or(lines.len()) };
+        lines[..end].to_vec()
     }
 }
 

@@ -155,6 +155,14 @@ async fn the_handlers_deadline_is_the_senders_or_max_wait_whichever_is_earlier()
 }
 
 #[tokio::test]
+async fn past_its_deadline_a_request_is_not_handed_over() {
+    let recorder = Recorder::accepting();
+    let hop = Hop::start(recorder.clone()).await;
+    let reply = call(&mut http2(hop.grpc()).await, TRACES, &[("grpc-timeout", "0n")], framed(false, b"x")).await;
+    assert_eq!((reply.code(), recorder.count()), ("4", 0));
+}
+
+#[tokio::test]
 async fn a_handler_that_outstays_its_deadline_is_cut_off() {
     let hop = Hop::start(Recorder::answering(|_| std::future::pending())).await;
     let reply = call(&mut http2(hop.grpc()).await, TRACES, &[("grpc-timeout", "50m")], framed(false, b"x")).await;

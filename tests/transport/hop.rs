@@ -57,3 +57,31 @@ async fn every_way_in_leads_every_way_out() {
         ]
     );
 }
+
+#[tokio::test]
+async fn json_in_and_json_out() {
+    let answer = Bytes::from_static(br#"{"partialSuccess":{"rejectedLogRecords":"2"}}"#);
+    let told = answer.clone();
+    let downstream = Downstream::start(move |_| crate::downstream::Act::Accept(told.clone())).await;
+    let encoding = stallspan::config::meaning::Encoding::Json;
+    let exporter = stallspan::config::meaning::OtlpExporter { encoding, ..downstream.http_exporter() };
+    let hop = hop_to(Exporter::OtlpHttp(exporter)).await;
+    let body =
+        Bytes::from_static(br#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityNumber":9,"body":{"stringValue":"x"}}]}]}]}"#);
+    let reply = post(&mut http1(hop.http()).await, "POST", "/v1/logs", &[("content-type", "application/json")], body.clone()).await;
+    assert_eq!((reply.status, &reply.body), (200, &answer));
+    let got = downstream.last();
+    assert_eq!((got.body, got.headers["content-type"].to_str().unwrap()), (body, "application/json"));
+}
+
+#[tokio::test]
+async fn requests_and_answers_of_many_sizes_pass_unchanged() {
+    let downstream = Downstream::start(|_| crate::downstream::Act::Accept(Bytes::new())).await;
+    let hop = hop_to(Exporter::OtlpGrpc(downstream.grpc_exporter())).await;
+    let mut client = http2(hop.grpc()).await;
+    for length in [0, 1, 16_379, 16_380, 16_384, 65_530, 65_536, 99_999] {
+        let body = crate::rig::bytes(length);
+        assert_eq!(call(&mut client, TRACES, &[], framed(false, &body)).await.code(), "0", "{length}");
+        assert_eq!(downstream.last().body, framed(false, &body));
+    }
+}

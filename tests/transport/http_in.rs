@@ -24,6 +24,30 @@ async fn every_path_gets_the_body_and_the_answer_comes_back_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn json_comes_in_as_protobuf_and_the_answer_goes_out_as_json() {
+    let recorder = Recorder::answering(|_| async { Ok(Bytes::from_static(b"\x0a\x06\x08\x03\x12\x02no")) });
+    let hop = Hop::start(recorder.clone()).await;
+    let mut client = http1(hop.http()).await;
+    let body = br#"{"resource_spans":[{"scopeSpans":[{"spans":[{"traceId":"0102030405060708090a0B0C0d0e0f10","name":"x","kind":2}]}]}],"unknown":1}"#;
+    let span = [&b"\x0a\x10"[..], &(1..=16).collect::<Vec<u8>>(), b"\x2a\x01x\x30\x02"].concat();
+    for (coding, body) in [("identity", Bytes::from_static(body)), ("gzip", gzip(body)), ("zstd", zstd(body))] {
+        let headers = [("content-type", "application/json; charset=utf-8"), ("content-encoding", coding)];
+        let reply = post(&mut client, "POST", "/v1/traces", &headers, body).await;
+        assert_eq!((reply.status, reply.header("content-type")), (200, "application/json"));
+        assert_eq!(reply.body, r#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"no"}}"#);
+        let got = recorder.got.lock().unwrap().pop().unwrap().body;
+        assert!(got.ends_with(&span), "{got:?}");
+    }
+    for bad in ["", "{", "[]", "{\"resourceSpans\":7}", &"[".repeat(100_000), &"{\"resourceSpans\":[".repeat(10_000)] {
+        let reply =
+            post(&mut client, "POST", "/v1/traces", &[("content-type", "application/json")], Bytes::copy_from_slice(bad.as_bytes())).await;
+        assert_eq!(reply.status, 400, "{:.50}", bad);
+        assert!(RpcStatus::from_json(&reply.body).unwrap().message.starts_with("not OTLP/JSON"), "{:?}", reply.body);
+    }
+    assert_eq!(hop.running.bytes_in_flight(), 0);
+}
+
+#[tokio::test]
 async fn http2_without_tls_is_served_on_the_same_port() {
     let recorder = Recorder::accepting();
     let hop = Hop::start(recorder.clone()).await;

@@ -183,9 +183,7 @@ async fn one_that_waits_to_be_asked_for_its_body_is_refused_without_it() {
 }
 
 #[tokio::test]
-async fn accept_survives_running_out_of_descriptors() {
-    // A process of its own would be needed to lower the limit without disturbing other tests: see `stallspan run`'s
-    // tests. Here: errors that a single connection causes do not end the listener.
+async fn connections_that_die_in_the_queue_do_not_end_the_listener() {
     let hop = Hop::start(Recorder::accepting()).await;
     for _ in 0..50 {
         let stream = TcpStream::connect(hop.grpc()).await.unwrap();
@@ -193,4 +191,50 @@ async fn accept_survives_running_out_of_descriptors() {
         drop(stream);
     }
     assert_eq!(call(&mut http2(hop.grpc()).await, TRACES, &[], framed(false, b"x")).await.code(), "0");
+}
+
+const AS_SERVER: &str = "TRANSPORT_TEST_AS_SERVER";
+
+/// The other half of the test below: does nothing unless started by it. Serves with few file descriptors until its
+/// standard input ends.
+#[tokio::test]
+async fn a_server_with_few_descriptors() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if std::env::var_os(AS_SERVER).is_none() {
+        return;
+    }
+    let hop = Hop::start_with(Recorder::accepting(), receiver(), Limits { max_connections: 1000, ..limits() }).await;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(40), maximum: Some(40) }).unwrap();
+    println!("PORT {}", hop.grpc().port());
+    let waited = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin())).await;
+    waited.unwrap().unwrap();
+    assert!(hop.counters.accept_errors.get() > 0, "it did run out");
+}
+
+#[tokio::test]
+async fn running_out_of_descriptors_is_survived() {
+    use std::io::BufRead;
+    use std::process::{Command, Stdio};
+    let mut server = Command::new(std::env::current_exe().unwrap())
+        .args(["limits_in::a_server_with_few_descriptors", "--exact", "--nocapture"])
+        .env(AS_SERVER, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(server.stdout.take().unwrap()).lines();
+    let port = lines.by_ref().map(Result::unwrap).find_map(|line| Some(line.split_once("PORT ")?.1.parse::<u16>().unwrap())).unwrap();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let mut many = Vec::new();
+    for _ in 0..60 {
+        many.push(TcpStream::connect(address).await.unwrap());
+    }
+    // Those that found a descriptor are silent until their time is over; the listener pauses and tries again.
+    drop(many);
+    let mut client = http2(address).await;
+    let reply = timeout(Duration::from_secs(20), call(&mut client, TRACES, &[], framed(false, b"x"))).await.expect("served again");
+    assert_eq!(reply.code(), "0");
+    drop((client, server.stdin.take()));
+    let said: Vec<_> = lines.map(Result::unwrap).collect();
+    assert!(server.wait().unwrap().success(), "{said:?}");
 }

@@ -186,6 +186,15 @@ fn on_a_hybrid_pressure_comes_from_the_unified_tree() {
 }
 
 #[test]
+fn a_controller_of_version_one_is_not_looked_for_in_the_unified_tree() {
+    let mounts = [&V1[..], &[("unified", "cgroup2 cgroup2 rw")]].concat();
+    let files =
+        [(format!("unified/docker/{ID}/cpu.stat"), "usage_usec 5\nnr_periods 1\n"), (format!("unified/docker/{ID}/memory.current"), "7\n")];
+    let stat = tree(&mounts, &files).stat("4:memory:/\n2:cpuacct:/\n1:cpu:/\n0::/docker/{id}\n");
+    assert_eq!(stat, CgroupStat { cpu_usage_ns: Some(5000), ..CgroupStat::default() });
+}
+
+#[test]
 fn damaged_files_cost_their_own_fields() {
     let files = [
         (format!("docker/{ID}/cpu.max"), "max"),

@@ -180,6 +180,7 @@ fn others() {
     check_named("/lxc.payload.web|/init.scope", "web", Some("lxc"));
     check_named(r"/machine.slice/systemd-nspawn@my\x2dbox.service|/payload", "my-box", Some("systemd-nspawn"));
     check_named(r"/machine.slice/machine-qemu\x2d1\x2dvm.scope|/libvirt", "qemu-1-vm", Some("systemd-machined"));
+    check_named(r"/machine.slice/machine-a\x2.scope", r"a\x2", Some("systemd-machined"));
     check_named(&format!("/nomad.slice/share.slice/{UID}.web.scope"), &format!("{UID}.web"), Some("nomad"));
     check_unit("/podruntime/kubelet", "kubelet", "talos");
     check_unit("/system/apid", "apid", "talos");
@@ -259,7 +260,8 @@ fn component() -> impl Strategy<Value = Vec<u8>> {
         "..",
         "lxc",
         "machine.slice",
-        r"machine-a\x2",
+        r"machine.slice/machine-a\x.scope",
+        r"machine.slice/machine-a\x2d",
         "kubepods-pod{uid_}.slice:cri-containerd:{id}",
         "web",
         "nginx.service",
