@@ -12,6 +12,7 @@ const volatile u32 prev_argument = 1; /* place of `prev` among the arguments of 
 const volatile u32 hierarchy = 0;     /* 0: the unified one; else 1 + index of a v1 controller in css_set.subsys */
 const volatile u32 cpus_possible = 1;
 const volatile u32 slots_max = SLOTS_DEFAULT;
+/* Ascending. */
 const volatile u64 thresholds[THRESHOLDS] = { 1000000, 10000000, 50000000, 100000000 };
 
 #define THROTTLE_NONE 0 /* the kernel keeps no clock of it */

@@ -129,9 +129,8 @@ static __always_inline void wait_count(struct totals *totals, struct wait *wait)
 {
 	totals->waits++;
 	totals->wait_ns += wait->length;
-	for (u32 i = 0; i < THRESHOLDS; i++)
-		if (wait->length >= thresholds[i])
-			totals->long_waits[i]++;
+	for (u32 i = 0; i < THRESHOLDS && wait->length >= thresholds[i]; i++)
+		totals->long_waits[i]++;
 	COUNT_IN(totals, wait->length);
 }
 

@@ -31,10 +31,17 @@ impl Cgroup {
         if v2 {
             let _ = std::fs::write(root.join("cgroup.subtree_control"), "+cpu");
         }
+        let mut made = Self::at(&root, name);
+        made.v2 = v2;
+        made
+    }
+
+    /// In any hierarchy.
+    pub fn at(root: &std::path::Path, name: &str) -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = root.join(format!("stallspan-test-{}-{number}-{name}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
-        Self { dir, v2 }
+        Self { dir, v2: false }
     }
 
     pub fn id(&self) -> u64 {

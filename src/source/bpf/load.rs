@@ -30,7 +30,7 @@ const HASH_ENTRY_BYTES: u32 = 96;
 pub struct BpfSettings {
     /// Which hierarchy names the containers.
     pub hierarchy: Hierarchy,
-    /// Lengths in ns from which a wait is counted as a long one.
+    /// Lengths in ns from which a wait is counted as a long one, ascending.
     pub thresholds_ns: [u64; THRESHOLDS],
     /// Bytes of the ring; a power of two and at least a page.
     pub ring_bytes: u32,

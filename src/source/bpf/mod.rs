@@ -17,7 +17,7 @@ mod kernel;
 mod load;
 mod wire;
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf};
 
 pub use error::BpfError;
 pub use kernel::{Hierarchy, Offer, ThrottleClock};
@@ -198,6 +198,22 @@ impl BpfSource {
                 each(blame);
             }
         }
+    }
+
+    /// Clears a slot for its next container: totals, floors, and who blamed whom. Its cgroups must be gone from it already.
+    pub fn clear_slot(&mut self, slot: Slot) -> Result<(), BpfError> {
+        self.set_floors(slot, None, None)?;
+        let cpus = self.totals.get(&slot.0, 0).map_err(|error| BpfError::of("read totals", &error))?.len();
+        let none = PerCpuValues::try_from(vec![[0; TOTALS_LEN]; cpus]).map_err(|error| BpfError::of("clear totals", &error))?;
+        self.totals.set(slot.0, none, 0).map_err(|error| BpfError::of("clear totals", &error))?;
+        self.memory.set(slot.0, [0; MEMORY_LEN], 0).map_err(|error| BpfError::of("clear memory totals", &error))?;
+        let concerned: Vec<_> =
+            self.blames.keys().flatten().filter(|key| Blame::read(key, 0).is_some_and(|blame| blame.names(slot))).collect();
+        for key in concerned {
+            // Not there any more is as good.
+            let _ = self.blames.remove(&key);
+        }
+        Ok(())
     }
 
     /// Tasks of containers that wait for a CPU at this moment.

@@ -354,6 +354,11 @@ impl Blame {
         Some(Self { victim: Slot(u32_at(key, 0)?), share: Share { runner, ns } })
     }
 
+    /// Whether this slot waited, or ran.
+    pub(super) fn names(&self, slot: Slot) -> bool {
+        self.victim == slot || self.share.runner == Runner::Container(slot)
+    }
+
     /// The key under which a container's time lands when there is no room for a culprit's name.
     pub(super) fn others_key(victim: Slot) -> [u8; BLAME_KEY_LEN] {
         let mut key = [0; BLAME_KEY_LEN];
@@ -361,5 +366,148 @@ impl Blame {
             *place = byte;
         }
         key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A record built the way the programs build it.
+    fn bytes(kind: u32, len: usize, culprits: &[(u64, u32, &str)], filled: u32) -> Vec<u8> {
+        let mut out = vec![0; len];
+        let mut put = |at: usize, value: &[u8]| {
+            if let Some(place) = out.get_mut(at..at + value.len()) {
+                place.copy_from_slice(value);
+            }
+        };
+        for (at, value) in [(0, kind), (4, 1), (24, 7), (28, 100), (32, 101), (36, filled)] {
+            put(at, &value.to_ne_bytes());
+        }
+        for (at, value) in [(8, 5_000), (16, 900), (40, 33), (48, 22), (56, 100), (64, 200), (72, 300), (80, 50_u64)] {
+            put(at, &value.to_ne_bytes());
+        }
+        for (index, (ns, slot, name)) in culprits.iter().enumerate() {
+            put(88 + index * 32, &ns.to_ne_bytes());
+            put(96 + index * 32, &slot.to_ne_bytes());
+            put(104 + index * 32, name.as_bytes());
+        }
+        out
+    }
+
+    fn wait_of(bytes: &[u8]) -> Wait {
+        match Record::read(bytes) {
+            Some(Record::Wait(wait)) => wait,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_wait_is_read_with_its_culprits() {
+        let culprits = [(150, 9, ""), (60, 0, "make"), (40, 0xffff_fffe, "")];
+        let wait = wait_of(&bytes(1, WAIT_LEN, &culprits, 3));
+        assert_eq!(wait.task, Task { slot: Slot(7), tgid: 100, tid: 101, task_started_ns: 33, process_started_ns: 22 });
+        assert_eq!((wait.cpu, wait.end_ns, wait.length_ns), (1, 5_000, 900));
+        assert_eq!((wait.throttled_ns, wait.self_ns, wait.idle_ns, wait.other_ns), (100, 200, 300, 50));
+        assert_eq!(wait.culprits[0], Share { runner: Runner::Container(Slot(9)), ns: 150 });
+        assert!(matches!(wait.culprits[1].runner, Runner::Host(comm) if comm.bytes() == b"make"));
+        assert_eq!(wait.culprits[2].runner, Runner::Others);
+        assert_eq!(wait.neighbor_ns(), 300);
+        assert_eq!(wait_of(&bytes(1, WAIT_SHORT_LEN, &culprits[..2], 2)).culprits.len(), 2);
+        assert_eq!(wait_of(&bytes(1, WAIT_SHORT_LEN, &[], 0)).culprits, []);
+    }
+
+    #[test]
+    fn a_count_of_culprits_beyond_the_record_is_cut() {
+        assert_eq!(wait_of(&bytes(1, WAIT_SHORT_LEN, &[], 8)).culprits.len(), 2);
+        assert_eq!(wait_of(&bytes(1, WAIT_LEN, &[], u32::MAX)).culprits.len(), 8);
+    }
+
+    #[test]
+    fn what_has_another_length_or_kind_is_nothing() {
+        fn check(kind: u32, len: usize, expected: bool) {
+            assert_eq!(Record::read(&bytes(kind, len, &[], 0)).is_some(), expected, "kind {kind}, {len} bytes");
+        }
+        check(1, WAIT_LEN, true);
+        check(1, WAIT_LEN - 1, false);
+        check(1, WAIT_LEN + 8, false);
+        check(1, WAIT_SHORT_LEN, true);
+        check(1, HEAD_LEN, false);
+        check(2, HEAD_LEN, true);
+        check(3, HEAD_LEN, true);
+        check(2, WAIT_LEN, false);
+        check(0, HEAD_LEN, false);
+        check(4, HEAD_LEN, false);
+        assert_eq!(Record::read(&[]), None);
+        assert_eq!(Record::read(&[1, 0, 0]), None);
+    }
+
+    #[test]
+    fn memory_work_is_told_apart() {
+        let expected = MemoryWork {
+            task: Task { slot: Slot(7), tgid: 100, tid: 101, task_started_ns: 33, process_started_ns: 22 },
+            end_ns: 5_000,
+            length_ns: 900,
+        };
+        assert_eq!(Record::read(&bytes(2, HEAD_LEN, &[], 0)), Some(Record::Reclaim(expected)));
+        assert_eq!(Record::read(&bytes(3, HEAD_LEN, &[], 0)), Some(Record::Compaction(expected)));
+    }
+
+    #[test]
+    fn totals_of_cpus_add_up_and_counts_wrap() {
+        let mut one = [0; TOTALS_LEN];
+        for (index, word) in one[..96].chunks_exact_mut(8).enumerate() {
+            word.copy_from_slice(&(index as u64 + 1).to_ne_bytes());
+        }
+        for (index, word) in one[96..484].chunks_exact_mut(4).enumerate() {
+            word.copy_from_slice(&(u32::MAX - index as u32).to_ne_bytes());
+        }
+        let mut sum = SlotTotals::NONE;
+        sum.add(&one).unwrap();
+        let once = sum;
+        sum.add(&one).unwrap();
+        assert_eq!((sum.wait_ns, sum.waits, sum.throttled_ns, sum.self_ns), (2, 4, 6, 8));
+        assert_eq!((sum.idle_ns, sum.run_ns, sum.lost, sum.lost_ns), (10, 12, 14, 16));
+        assert_eq!(sum.long_waits, [18, 20, 22, 24]);
+        assert_eq!(once.buckets.below, u32::MAX);
+        assert_eq!(once.buckets.counts[95], u32::MAX - 96);
+        let grown = sum.buckets.since(&once.buckets);
+        assert_eq!((grown.below, grown.counts[0], grown.counts[95]), (u32::MAX, u32::MAX - 1, u32::MAX - 96));
+    }
+
+    #[test]
+    fn blame_is_read_and_its_rest_has_a_key() {
+        let key = Blame::others_key(Slot(3));
+        let blame = Blame::read(&key, 5).unwrap();
+        assert_eq!(blame, Blame { victim: Slot(3), share: Share { runner: Runner::Others, ns: 5 } });
+        assert!(blame.names(Slot(3)) && !blame.names(Slot(4)));
+    }
+
+    #[test]
+    fn waiting_tasks_stand_one_after_the_other() {
+        let mut two: Vec<u8> = (0..WAITING_LEN * 2).map(|byte| byte as u8).collect();
+        assert_eq!(Waiting::read_all(&two).count(), 2);
+        two.pop();
+        assert_eq!(Waiting::read_all(&two).count(), 1);
+        let first = Waiting::read_all(&two).next().unwrap();
+        assert_eq!(first.begin_ns, u64::from_ne_bytes([0, 1, 2, 3, 4, 5, 6, 7]));
+        assert_eq!(first.task.slot, Slot(u32::from_ne_bytes([24, 25, 26, 27])));
+    }
+
+    proptest! {
+        /// Whatever comes out of the ring is read or refused, and what is read is within the record.
+        #[test]
+        fn hostile_records_never_panic(kind in 0u32..5, len in prop_oneof![Just(HEAD_LEN), Just(WAIT_LEN), Just(WAIT_SHORT_LEN), 0usize..400], filled in any::<u32>(), noise in any::<u8>()) {
+            let mut bytes = bytes(kind, len, &[], filled);
+            if let Some(tail) = bytes.get_mut(88..) {
+                tail.fill(noise);
+            }
+            if let Some(Record::Wait(wait)) = Record::read(&bytes) {
+                prop_assert!(wait.culprits.len() <= CULPRITS.min(filled as usize));
+                prop_assert!(wait.neighbor_ns() >= wait.other_ns);
+            }
+        }
     }
 }
