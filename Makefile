@@ -1,6 +1,10 @@
 # On a fresh Debian machine as root, `make demo` and `make test` do all set-up themselves.
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help demo test build lint unit live guest bench accuracy peers setup
+=======
+.PHONY: help demo test build lint unit live bpf bench accuracy peers setup
+>>>>>>> room-B
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -33,6 +37,9 @@ accuracy: setup peers ## only the comparison of spans with what the kernel told 
 	@cargo build --locked --release --bin stallspan --example checkout
 	@STALLSPAN_BIN=$(CURDIR)/target/release/stallspan CHECKOUT_BIN=$(CURDIR)/target/release/examples/checkout \
 	  cargo test --locked --test live -- --test-threads=1 --nocapture chain::
+
+bpf: ## compile the eBPF programs anew (clang-14); `src/bpf/build.sh check` compares with what is committed
+	@src/bpf/build.sh
 
 bench: ## micro-benchmarks
 	@tests/setup.sh build

@@ -15,6 +15,8 @@ use super::process::{stat, status};
 use super::taskstats::Taskstats;
 
 /// Type information that BPF programs are fitted with; sysfs stands where it always does.
+/// Ten times what kernels have.
+const BTF_MOST: usize = 64 << 20;
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// The switch of delay accounting (5.14+).
 pub(super) const DELAYACCT: &str = "sys/kernel/task_delayacct";
@@ -48,6 +50,11 @@ pub(super) fn probe(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> Fa
 /// A switch under `/proc/sys`; `None` where the kernel has none.
 pub(super) fn switch(proc: &Root, name: &str) -> Option<bool> {
     single(&proc.read(name, SMALL).ok()?).map(|value| value != 0)
+}
+
+/// About 6 MiB on a distribution's kernel.
+pub(super) fn kernel_btf() -> Result<Vec<u8>, HostError> {
+    read_path(Path::new(BTF), BTF_MOST)
 }
 
 /// Whether a file may be opened for writing; nothing is written.

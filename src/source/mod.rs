@@ -24,6 +24,7 @@
 
 mod account;
 mod accounting;
+pub mod bpf;
 mod collect;
 mod conservation;
 mod handle;
