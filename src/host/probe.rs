@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::model::{Absence, Capabilities, Facts, Namespaces, TaskstatsFacts};
+use crate::model::{Absence, Capabilities, Capability, Facts, Namespaces, TaskstatsFacts};
 use crate::parse::node::proc_schedstat;
 use crate::parse::schedstat::schedstat;
 use crate::parse::text::{number32, shown, single};
@@ -28,6 +28,8 @@ const LINK_LIMIT: usize = 64;
 
 pub(super) fn probe(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> Facts {
     let own = status(proc, std::process::id(), "self");
+    let capabilities = Capabilities(own.ok().and_then(|status| status.effective).unwrap_or(0));
+    let btf = Path::new(BTF).exists();
     Facts {
         kernel_release: identity.kernel_release.clone(),
         procfs: procfs(proc),
@@ -41,9 +43,20 @@ pub(super) fn probe(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> Fa
         psi_cgroup: psi_cgroup(layout),
         irq_time: irq_time(proc),
         cgroups: layout.facts(),
-        btf: Path::new(BTF).exists(),
-        capabilities: Capabilities(own.ok().and_then(|status| status.effective).unwrap_or(0)),
+        btf,
+        bpf: bpf(btf, capabilities),
+        capabilities,
         namespaces: namespaces(proc),
+    }
+}
+
+/// What can be said of eBPF without loading a program (Documentation/bpf; CAP_BPF and CAP_PERFMON since 5.8).
+fn bpf(btf: bool, capabilities: Capabilities) -> Result<(), Absence> {
+    let enough = capabilities.has(Capability::SysAdmin) || capabilities.has(Capability::Bpf) && capabilities.has(Capability::Perfmon);
+    match (btf, enough) {
+        (false, _) => Err(Absence::NotSupported),
+        (true, false) => Err(Absence::NoPermission),
+        (true, true) => Ok(()),
     }
 }
 

@@ -27,6 +27,7 @@ mod accounting;
 pub mod bpf;
 mod collect;
 mod conservation;
+mod feed;
 mod handle;
 mod meter;
 mod node;
@@ -42,4 +43,4 @@ mod live_tests;
 
 pub use handle::SamplerHandle;
 pub use node::{Collection, Node};
-pub use sampler::{RESCAN_SPACING, start};
+pub use sampler::{RESCAN_SPACING, start, try_bpf};

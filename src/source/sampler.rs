@@ -11,14 +11,17 @@ use tokio::sync::oneshot;
 use super::account::Known;
 use super::accounting::Accounting;
 use super::conservation::Conservation;
+use super::feed::Feed;
+use super::bpf::Hierarchy;
+use super::feed;
 use super::handle::{Cover, Inbox, Mailbox};
 use super::meter::{Look, Meter};
 use super::roster::{Group, Roster};
 use super::{Node, SamplerHandle};
-use crate::config::meaning::{Sources, TaskDelayacct};
+use crate::config::meaning::{Method, Sources, TaskDelayacct};
 use crate::host::{Host, raise_open_files};
 use crate::ladder::{self, Plan};
-use crate::model::{ContainerSnapshot, Mono, Reading};
+use crate::model::{Absence, ContainerSnapshot, DelayKind, Evidence, Facts, Mono, Reading};
 use crate::runtime::clock::{both_now, mono_now};
 use crate::runtime::thread;
 
@@ -39,6 +42,10 @@ pub(super) struct Sampler {
     pub(super) settings: Sources,
     pub(super) plan: Plan,
     pub(super) meter: Meter,
+    /// Single waits, where eBPF programs are loaded.
+    pub(super) feed: Option<Feed>,
+    /// Containers are named by the unified hierarchy.
+    pub(super) unified: bool,
     /// What plan and instrument supply.
     pub(super) supplied: Known,
     pub(super) accounting: Accounting,
@@ -51,6 +58,8 @@ pub(super) struct Sampler {
     /// When the first sweep began; `None` until it is over. Whoever is born later is born under our eyes.
     pub(super) began: Option<Mono>,
     started: Mono,
+    /// What came of loading the programs.
+    bpf: Result<(), Absence>,
     pub(super) swept: Option<Mono>,
     /// Length of the kernel's clock tick, in which it tells start times.
     pub(super) tick_ns: u64,
@@ -124,11 +133,19 @@ fn switch_on(host: &Host, settings: &Sources) -> bool {
 
 impl Sampler {
     pub(super) fn new(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> Self {
-        let plan = ladder::plan(&host.probe(), &settings);
+        let mut facts = host.probe();
+        let feed = open_feed(&host, &mut facts, &settings);
+        let plan = ladder::plan(&facts, &settings);
         let now = mono_now();
+        if let Some(feed) = &feed {
+            node.history_mut().events_begin(now, feed.fields());
+        }
         let tick_ns = 1_000_000_000 / host.identity().clock_ticks.max(1);
         Self {
             meter: Meter::open(&plan),
+            feed,
+            unified: feed::hierarchy(&facts) == Hierarchy::Unified,
+            bpf: facts.bpf,
             supplied: supplied(&plan),
             plan,
             accounting: Accounting::default(),
@@ -251,19 +268,47 @@ impl Sampler {
         for reading in self.out.drain(..) {
             history.record(reading);
         }
+        if let Some(feed) = &mut self.feed {
+            feed.drain(mono, &self.roster, &mut history);
+        }
     }
 
     /// Follows `kernel.task_delayacct`: what is supplied changes with it.
     fn watch_switch(&mut self) {
         if self.accounting.observe(mono_now(), self.host.task_delayacct()) {
-            self.plan = ladder::plan(&self.host.probe(), &self.settings);
+            let facts = Facts { bpf: self.bpf, ..self.host.probe() };
+            self.plan = ladder::plan(&facts, &self.settings);
             self.supplied = supplied(&self.plan);
         }
     }
 }
 
+/// What readings supply. Reclaim and compaction that only single waits tell are in no reading.
 fn supplied(plan: &Plan) -> Known {
-    Known::new(plan.delays.map(|supply| supply.is_ok()), plan.run_time.is_ok())
+    let mut read = plan.delays.map(|supply| supply.is_ok_and(|evidence| evidence != Evidence::Bpf));
+    if let Some(cpu) = read.get_mut(DelayKind::Cpu as usize) {
+        *cpu = plan.delay(DelayKind::Cpu).is_ok();
+    }
+    Known::new(read, plan.run_time.is_ok())
+}
+
+/// Loads the programs where the method allows it, and notes in the facts what came of it.
+fn open_feed(host: &Host, facts: &mut Facts, settings: &Sources) -> Option<Feed> {
+    if !matches!(settings.method, Method::Auto | Method::Bpf) || facts.bpf.is_err() {
+        return None;
+    }
+    match Feed::open(host, facts) {
+        Ok(feed) => Some(feed),
+        Err(absence) => {
+            facts.bpf = Err(absence);
+            None
+        }
+    }
+}
+
+/// Whether the programs can be loaded here, by loading them: for `check`.
+pub fn try_bpf(host: &Host, facts: &mut Facts, settings: &Sources) {
+    drop(open_feed(host, facts, settings));
 }
 
 pub(super) fn answer(waiting: impl IntoIterator<Item = oneshot::Sender<()>>) {
