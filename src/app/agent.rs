@@ -81,7 +81,7 @@ impl Agent {
         let hop = Hop {
             pipelines: pipelines(&config),
             exporters: exporters.clone(),
-            view: View::new(Arc::clone(&node), config.traces.association.clone().into(), settings::stamps(&about)),
+            view: View::new(Arc::clone(&node), &config.traces, settings::stamps(&about)),
             sampler: sampler.clone(),
             strangers: Strangers::default(),
             settings: settings::enrich(&config, &host),

@@ -13,8 +13,8 @@ use crate::export::{Exporters, OpenError};
 use crate::host::{Host, HostError};
 use crate::ladder::{self, CheckItem, CheckStatus};
 use crate::model::Absence;
-use crate::source;
 use crate::runtime::{Stop, Tasks};
+use crate::source;
 
 /// `containers.containerd.endpoint` where nothing else was said.
 const DEFAULT_SOCKET: &str = "/run/containerd/containerd.sock";

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::meaning::AssociationRule;
+use crate::config::meaning::{AssociationRule, Traces};
 use crate::containers::resource_stamps;
 use crate::enrich::NodeView;
 use crate::history::merge;
@@ -14,13 +14,14 @@ use crate::source::Node;
 pub struct View {
     node: Arc<Node>,
     rules: Arc<[AssociationRule]>,
+    trust_claims: bool,
     about: Arc<[(&'static str, String)]>,
 }
 
 impl View {
     /// `about`: resource attributes true of the whole node (`host.name`, `k8s.node.name`).
-    pub fn new(node: Arc<Node>, rules: Arc<[AssociationRule]>, about: Arc<[(&'static str, String)]>) -> Self {
-        Self { node, rules, about }
+    pub fn new(node: Arc<Node>, traces: &Traces, about: Arc<[(&'static str, String)]>) -> Self {
+        Self { node, rules: traces.association.clone().into(), trust_claims: traces.trust_claims, about }
     }
 
     /// The instant of the kernel's clock at which a span of this end was over; `None` before the first clock reading.
@@ -31,7 +32,9 @@ impl View {
 
 impl NodeView for View {
     fn identify(&self, claims: &Claims) -> Option<Match> {
-        self.node.index().identify(claims, &self.rules)
+        let index = self.node.index();
+        let found = index.identify(claims, &self.rules)?;
+        (self.trust_claims || index.owner_agrees(&found, claims.peer)).then_some(found)
     }
 
     fn window(&self, target: &Match, start: Wall, end: Wall, _thread: Option<u32>) -> Window {

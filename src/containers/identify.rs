@@ -53,6 +53,23 @@ impl Index {
         })
     }
 
+    /// Whether the connection's owner, as the kernel tells it, is one of those found: the same process, or its container, or
+    /// for a pod's address the pod. Where the kernel tells nothing of the owner, nobody agrees.
+    #[must_use]
+    pub fn owner_agrees(&self, found: &Match, peer: Peer) -> bool {
+        let owners: BTreeSet<ContainerKey> = match self.select_by_connection(peer) {
+            Some(Selection::Process(process)) if found.process == Some(process) => return true,
+            Some(Selection::Process(process)) => self.processes.container_of(process).into_iter().collect(),
+            Some(Selection::Lives { keys, .. }) => keys,
+            Some(Selection::OwnPid(_)) | None => return false,
+        };
+        let subjects = found.subjects.iter().filter_map(|subject| match subject {
+            Subject::Container(key) => Some(*key),
+            Subject::Process(_) | Subject::Task(_) => None,
+        });
+        subjects.chain(found.container.iter().map(|container| container.key)).any(|key| owners.contains(&key))
+    }
+
     /// One rule: all of its sources have to mean the same container or pod.
     fn apply(&self, rule: &AssociationRule, claims: &Claims) -> Option<Match> {
         let mut narrowed = Narrowed::default();

@@ -41,6 +41,32 @@ fn of_process(pid: u32) -> Option<(Scope, Vec<Subject>)> {
 }
 
 #[test]
+fn a_claim_agrees_with_the_connection_of_the_same_container_or_pod() {
+    let Street { node, .. } = street();
+    let by_pid = |pid| Peer { pid: Some(pid), ..Peer::default() };
+    let by_ip = |ip: &str| Peer { ip: Some(ip.parse().unwrap()), ..Peer::default() };
+    let check = |claim: (&str, ClaimValue), peer: Peer, expected: bool| {
+        let found = node.find(&[claim.clone()]).unwrap();
+        assert_eq!(node.index.owner_agrees(&found, peer), expected, "{claim:?} {peer:?}");
+    };
+    let id = |start: &str| ("container.id", text(&hex(start)));
+    check(id("a1"), by_pid(11), true);
+    check(id("a1"), by_pid(20), false);
+    check(id("a1"), by_pid(50), false);
+    check(id("a1"), by_pid(99), false);
+    check(id("a1"), by_ip("10.0.0.7"), true);
+    check(id("a1"), by_ip("::ffff:10.0.0.7"), true);
+    check(id("d0"), by_ip("10.0.0.7"), false);
+    check(id("a1"), by_ip("127.0.0.1"), false);
+    check(id("a1"), Peer::default(), false);
+    check(("k8s.pod.uid", text(UID)), by_pid(20), true);
+    check(("k8s.pod.uid", text(UID)), by_pid(30), false);
+    check(("process.pid", ClaimValue::Int(50)), by_pid(50), true);
+    check(("process.pid", ClaimValue::Int(50)), by_pid(11), false);
+    check(("process.pid", ClaimValue::Int(30)), by_pid(30), true);
+}
+
+#[test]
 fn a_container_is_found_by_its_id_however_it_is_written() {
     let Street { node, web, .. } = street();
     let id = hex("a1");

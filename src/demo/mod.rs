@@ -2,7 +2,7 @@
 //!
 //! Two child processes in cgroups of their own share one CPU: a service that works in requests and reports them with the
 //! OpenTelemetry SDK, and a noisy neighbor. Their spans go through a real agent in this process to an embedded receiver.
-//! The service also notes what the kernel told its own thread (`/proc/thread-self/schedstat`): the truth that the result
+//! The service also notes what the kernel told its own threads (`/proc/self/task/*/schedstat`): the truth that the result
 //! is held against. Everything made here is gone afterwards.
 
 mod cgroups;

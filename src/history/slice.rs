@@ -150,7 +150,7 @@ fn distance(series: &Series, before: usize, after: usize) -> u64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share of nanoseconds; the last bits do not matter")]
-fn share(part: u64, whole: u64) -> f64 {
+pub(super) fn share(part: u64, whole: u64) -> f64 {
     if part >= whole { 1.0 } else { part as f64 / whole as f64 }
 }
 

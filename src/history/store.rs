@@ -4,9 +4,10 @@ use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::series::Series;
-use super::slice::between;
-use crate::model::{Mono, Reading, Subject, Wall, Window};
+use super::entry::Entry;
+use super::names::Names;
+use super::sight::Sight;
+use crate::model::{CulpritKey, EventFields, Mono, OpenWait, Reading, Subject, Wait, Wall};
 
 /// Readings nearer together than this are thinned: requests may ask for readings thousands of times a second.
 pub const MIN_SPACING: Duration = Duration::from_millis(2);
@@ -24,45 +25,139 @@ pub struct Settings {
     pub retention: Duration,
     /// Intended distance of readings (`sources.history.resolution`); thinning never touches readings this far apart.
     pub resolution: Duration,
-    /// Bytes for all readings (`sources.history.memory_limit_mib`).
+    /// Bytes for all readings and single waits (`sources.history.memory_limit_mib`).
     pub memory: usize,
 }
 
-/// The readings of every subject.
+/// Which single waits a window tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StallSettings {
+    /// Most of one window; never more than 128.
+    pub most: usize,
+    /// Shortest, ns.
+    pub least_ns: u64,
+}
+
+impl Default for StallSettings {
+    /// The contract's: at most 8, of at least 1 ms.
+    fn default() -> Self {
+        Self { most: 8, least_ns: 1_000_000 }
+    }
+}
+
+/// The readings and single waits of every subject.
 #[derive(Debug)]
 pub struct Store {
     settings: Settings,
-    series: HashMap<Subject, Series>,
-    clock: Clock,
-    /// Heap of all series, bytes.
+    pub(super) stalls: StallSettings,
+    pub(super) entries: HashMap<Subject, Entry>,
+    pub(super) clock: Clock,
+    pub(super) sight: Sight,
+    pub(super) names: Names,
+    /// Heap of all entries, bytes.
     heap: usize,
     /// Newest instant seen: the age of readings is measured from it.
-    now: u64,
+    pub(super) now: u64,
+    /// Until when there was anything of a subject that had to be forgotten.
+    pub(super) forgotten: u64,
 }
 
 impl Store {
     /// An empty history.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings, series: HashMap::new(), clock: Clock::default(), heap: 0, now: 0 }
+        Self {
+            settings,
+            stalls: StallSettings::default(),
+            entries: HashMap::new(),
+            clock: Clock::default(),
+            sight: Sight::default(),
+            names: Names::default(),
+            heap: 0,
+            now: 0,
+            forgotten: 0,
+        }
+    }
+
+    /// Which single waits windows tell from now on.
+    pub fn tell_stalls(&mut self, stalls: StallSettings) {
+        self.stalls = stalls;
     }
 
     /// Adds a reading. A subject's first one is its baseline. One that is not newer than the subject's newest is ignored.
     pub fn record(&mut self, reading: Reading) {
-        self.now = self.now.max(reading.at.0);
-        if !self.series.contains_key(&reading.subject) && self.series.len() >= self.settings.memory / BYTES_PER_SUBJECT {
-            self.forget_least();
-        }
         let spacing = nanoseconds(MIN_SPACING.min(self.settings.resolution));
         let cutoff = reading.at.0.saturating_sub(nanoseconds(self.settings.retention));
-        let series = self.series.entry(reading.subject).or_default();
-        let before = series.heap();
-        series.expire(cutoff);
-        series.push(&reading, spacing);
-        self.heap = self.heap.saturating_sub(before).saturating_add(series.heap());
-        if self.memory() > self.settings.memory {
-            self.make_room();
+        let events = self.sight.is_live().then_some(self.forgotten);
+        self.change(reading.subject, reading.at, |entry| entry.record(&reading, spacing, cutoff, events));
+    }
+
+    /// An event source begins to see all waits that end after `at`, over its floor. What it sees of each is told by `fields`.
+    pub fn events_begin(&mut self, at: Mono, fields: EventFields) {
+        self.sight.begin(at.0, fields);
+    }
+
+    /// All waits that ended until `at` have been recorded, or told as lost. Windows that end later are not wholly covered.
+    pub fn events_until(&mut self, at: Mono) {
+        self.sight.extend(at.0);
+    }
+
+    /// The event source sees no more.
+    pub fn events_end(&mut self) {
+        self.sight.end();
+    }
+
+    /// Some waits that ended in this time were lost: it does not count as covered.
+    pub fn record_lost(&mut self, from: Mono, to: Mono) {
+        self.sight.lose(from.0, to.0);
+    }
+
+    /// Adds a wait that ended, to each of its subjects: container, process, task. Waits may come in any order. One without
+    /// length, or of a kind that is not seen as single waits, is ignored.
+    pub fn record_wait(&mut self, subjects: &[Subject], wait: Wait) {
+        if wait.begin >= wait.end {
+            return;
         }
+        let known_from = self.forgotten;
+        for subject in subjects {
+            self.change(*subject, wait.end, |entry| entry.record_wait(&wait, known_from));
+        }
+    }
+
+    /// Tells which waits for a CPU of a subject are in progress at an instant: all of them, each time. To be told before
+    /// the waits are recorded that ended after that instant, for a wait is taken out when its end is recorded.
+    pub fn record_open_waits(&mut self, subject: Subject, open: &[OpenWait], at: Mono) {
+        let known_from = self.forgotten;
+        if open.is_empty() && !self.entries.contains_key(&subject) {
+            return;
+        }
+        self.change(subject, at, |entry| entry.record_open(open, at.0, known_from));
+    }
+
+    /// What a culprit is called, and which container it is. At most 4096 have a name, those told of last; a number told
+    /// again is renamed, also for waits long past.
+    pub fn culprit_name(&mut self, culprit: CulpritKey, name: &str, subject: Option<Subject>) {
+        self.names.tell(culprit, name, subject);
+        self.keep_the_budget();
+    }
+
+    /// Whether a culprit has a name.
+    #[must_use]
+    pub fn knows_culprit(&self, culprit: CulpritKey) -> bool {
+        self.names.name(culprit.0).is_some()
+    }
+
+    /// Changes one subject, and keeps count and budget.
+    fn change(&mut self, subject: Subject, at: Mono, change: impl FnOnce(&mut Entry)) {
+        self.now = self.now.max(at.0);
+        if !self.entries.contains_key(&subject) && self.entries.len() >= self.settings.memory / BYTES_PER_SUBJECT {
+            self.forget_least();
+        }
+        let entry = self.entries.entry(subject).or_default();
+        let before = entry.heap();
+        change(entry);
+        self.heap = self.heap.saturating_sub(before).saturating_add(entry.heap());
+        self.keep_the_budget();
     }
 
     /// Notes what both clocks showed at one instant. To be called at every tick: a step of the wall clock is placed
@@ -84,117 +179,112 @@ impl Store {
         self.clock.to_wall(instant)
     }
 
-    /// What happened to a subject between two instants of the wall clock. Missing (zero) or reversed times, a subject
-    /// that was never read, and times outside its readings answer with coverage 0 and nothing known.
-    #[must_use]
-    pub fn window(&self, subject: Subject, start: Wall, end: Wall) -> Window {
-        if start.0 == 0 || end < start {
-            return Window::default();
-        }
-        match (self.to_mono(start), self.to_mono(end)) {
-            (Some(start), Some(end)) => self.window_mono(subject, start, end),
-            _ => Window::default(),
-        }
-    }
-
-    /// The same between two instants of the readings' own clock.
-    #[must_use]
-    pub fn window_mono(&self, subject: Subject, start: Mono, end: Mono) -> Window {
-        let Some(series) = self.series.get(&subject) else { return Window::default() };
-        series.note_asked(self.now);
-        between(series, start, end).unwrap_or_default()
-    }
-
     /// Time of a subject's newest reading.
     #[must_use]
     pub fn newest(&self, subject: Subject) -> Option<Mono> {
-        self.series.get(&subject).and_then(Series::newest)
+        self.entries.get(&subject).and_then(|entry| entry.series.newest())
     }
 
     /// When a window of a subject was last asked for; `None` is never.
     #[must_use]
     pub fn asked(&self, subject: Subject) -> Option<Mono> {
-        self.series.get(&subject).map(|series| Mono(series.asked())).filter(|asked| asked.0 > 0)
+        self.entries.get(&subject).map(|entry| Mono(entry.series.asked())).filter(|asked| asked.0 > 0)
     }
 
     /// Subjects of which a window was asked for since `cutoff`.
     #[must_use]
     pub fn asked_since(&self, cutoff: Mono) -> Vec<Subject> {
-        self.series.iter().filter(|(_, series)| series.asked() > cutoff.0).map(|(subject, _)| *subject).collect()
+        self.entries.iter().filter(|(_, entry)| entry.series.asked() > cutoff.0).map(|(subject, _)| *subject).collect()
     }
 
     /// Drops a subject.
     pub fn forget(&mut self, subject: Subject) {
-        if let Some(series) = self.series.remove(&subject) {
-            self.heap = self.heap.saturating_sub(series.heap());
+        if let Some(entry) = self.entries.remove(&subject) {
+            self.heap = self.heap.saturating_sub(entry.heap());
         }
     }
 
-    /// Drops readings older than the retention, and subjects that have no newer ones.
+    /// Drops a subject for want of room: what is known of it begins anew.
+    fn evict(&mut self, subject: Subject) {
+        let newest = self.entries.get(&subject).and_then(Entry::newest);
+        self.forgotten = self.forgotten.max(newest.unwrap_or(0));
+        self.forget(subject);
+    }
+
+    /// Drops readings and waits older than the retention, and subjects that have no newer ones.
     pub fn expire(&mut self, now: Mono) {
         self.now = self.now.max(now.0);
         let cutoff = now.minus(nanoseconds(self.settings.retention));
         self.clock.expire(cutoff);
-        self.series.retain(|_, series| {
-            series.expire(cutoff.0);
-            series.newest().is_some_and(|newest| newest >= cutoff)
+        self.sight.expire(cutoff.0);
+        self.entries.retain(|_, entry| {
+            entry.expire(cutoff.0);
+            entry.newest().is_some_and(|newest| newest >= cutoff.0)
         });
-        if self.series.capacity() > 4 * self.series.len() + 64 {
-            self.series.shrink_to_fit();
+        if self.entries.capacity() > 4 * self.entries.len() + 64 {
+            self.entries.shrink_to_fit();
         }
-        self.heap = self.series.values().map(Series::heap).sum();
+        self.heap = self.entries.values().map(Entry::heap).sum();
     }
 
     /// Bytes held. Never more than the budget.
     #[must_use]
     pub fn memory(&self) -> usize {
         // A hash table keeps one control byte a slot and at most seven eighths of its slots in use.
-        self.heap + self.series.capacity() * (size_of::<(Subject, Series)>() + 1) * 8 / 7
+        self.heap + self.names.heap() + self.entries.capacity() * (size_of::<(Subject, Entry)>() + 1) * 8 / 7
     }
 
     /// Number of subjects held.
     #[must_use]
     pub fn subjects(&self) -> usize {
-        self.series.len()
+        self.entries.len()
     }
 
-    /// How little a series is worth keeping: the age of its oldest reading and the time since it was asked for.
-    fn staleness(&self, series: &Series) -> u64 {
-        let age = series.oldest().map_or(u64::MAX, |oldest| self.now.saturating_sub(oldest.0));
-        age.saturating_add(self.now.saturating_sub(series.asked()))
+    /// How little an entry is worth keeping: the age of its oldest part and the time since it was asked for.
+    fn staleness(&self, entry: &Entry) -> u64 {
+        let age = entry.oldest().map_or(u64::MAX, |oldest| self.now.saturating_sub(oldest));
+        age.saturating_add(self.now.saturating_sub(entry.series.asked()))
     }
 
-    /// Frees a sixteenth of the budget: again and again the older half of the stalest series.
+    fn keep_the_budget(&mut self) {
+        if self.memory() > self.settings.memory {
+            self.make_room();
+        }
+    }
+
+    /// Frees a sixteenth of the budget: again and again the older half of the stalest entry.
     fn make_room(&mut self) {
         let target = self.settings.memory - self.settings.memory / HEADROOM_PART;
         let mut stalest: BinaryHeap<(u64, Subject)> =
-            self.series.iter().map(|(subject, series)| (self.staleness(series), *subject)).collect();
+            self.entries.iter().map(|(subject, entry)| (self.staleness(entry), *subject)).collect();
         while self.memory() > target {
             let Some((_, subject)) = stalest.pop() else { break };
-            let Some(series) = self.series.get_mut(&subject) else { continue };
-            if series.len() <= 2 {
-                self.forget(subject);
+            let Some(entry) = self.entries.get_mut(&subject) else { continue };
+            let before = entry.heap();
+            if !entry.drop_older_half() {
+                self.evict(subject);
                 continue;
             }
-            let before = series.heap();
-            series.drop_oldest(series.len() / 2);
-            self.heap = self.heap.saturating_sub(before).saturating_add(series.heap());
-            if let Some(series) = self.series.get(&subject) {
-                stalest.push((self.staleness(series), subject));
+            self.heap = self.heap.saturating_sub(before).saturating_add(entry.heap());
+            if let Some(entry) = self.entries.get(&subject) {
+                stalest.push((self.staleness(entry), subject));
             }
         }
         if self.memory() > self.settings.memory {
-            self.series.shrink_to_fit();
+            self.entries.shrink_to_fit();
+        }
+        if self.memory() > self.settings.memory {
+            self.names.clear();
         }
     }
 
     /// Makes room for one more subject by forgetting a sixteenth of them, the stalest first.
     fn forget_least(&mut self) {
-        let mut order: Vec<(u64, Subject)> = self.series.iter().map(|(subject, series)| (self.staleness(series), *subject)).collect();
+        let mut order: Vec<(u64, Subject)> = self.entries.iter().map(|(subject, entry)| (self.staleness(entry), *subject)).collect();
         order.sort_unstable_by(|a, b| b.cmp(a));
         order.truncate(order.len().div_ceil(HEADROOM_PART));
         for (_, subject) in order {
-            self.forget(subject);
+            self.evict(subject);
         }
     }
 }
@@ -206,7 +296,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ContainerKey, DelayKind, Evidence, Totals};
+    use crate::model::{ContainerKey, DelayKind, Evidence, Totals, Window};
 
     const SECOND: u64 = 1_000_000_000;
     const BASE: u64 = 1_700_000_000 * SECOND;

@@ -133,7 +133,9 @@ fn bpf(facts: &Facts, method: Method) -> CheckItem {
 const fn bpf_cure(absence: Absence) -> &'static str {
     match absence {
         Absence::NoPermission => "setcap cap_bpf,cap_perfmon,cap_net_admin+ep \"$(command -v stallspan)\"",
-        Absence::Absent | Absence::NotSupported => "use a kernel of 5.11 or later built with CONFIG_DEBUG_INFO_BTF; until then delays are read from delay accounting",
+        Absence::Absent | Absence::NotSupported => {
+            "use a kernel of 5.11 or later built with CONFIG_DEBUG_INFO_BTF; until then delays are read from delay accounting"
+        }
         _ => "see the log of `stallspan run`: it holds the verifier's last lines; until then delays are read from delay accounting",
     }
 }

@@ -10,6 +10,7 @@ pub mod reading;
 pub mod snapshot;
 pub mod source;
 pub mod time;
+pub mod wait;
 pub mod window;
 
 pub use agent::{AgentCounters, Ending, LeftOutLine, SpanOutcome, Unenriched};
@@ -22,4 +23,5 @@ pub use reading::{CgroupStat, Reading, Totals};
 pub use snapshot::{ContainerSnapshot, NodeCpu, NodeSnapshot};
 pub use source::{Absence, Evidence, SourceName};
 pub use time::{Mono, Wall, seconds};
+pub use wait::{CulpritKey, EventFields, MAX_CULPRITS, OpenWait, Wait};
 pub use window::{Culprit, Scope, Stall, Verdict, Window};

@@ -37,6 +37,13 @@ pub struct TaskDelays {
     pub pid: Option<u32>,
     /// Process of the thread; as `pid`, from version 12.
     pub tgid: Option<u32>,
+    /// Process of the parent; as `pid`.
+    pub parent: Option<u32>,
+    /// `ac_etime`: microseconds since the task began; in answers about a group the sum over its threads, on 5.10 only those
+    /// alive.
+    pub age_us: Option<u64>,
+    /// `ac_tgetime`: microseconds since the group's first thread began; as `pid`, from version 12.
+    pub group_age_us: Option<u64>,
     /// Start in seconds since the epoch; as `pid`, from version 10.
     pub begin_s: Option<u64>,
     /// Command name, NUL padded; as `pid`.
@@ -67,9 +74,12 @@ struct Layout {
     run: usize,
     comm: usize,
     pid: usize,
+    parent: usize,
+    age: usize,
     switches: (usize, usize),
     begin: usize,
     tgid: usize,
+    group_age: usize,
 }
 
 /// Versions 8 to 14 and 16 onwards.
@@ -79,9 +89,12 @@ const APPENDED: Layout = Layout {
     run: 72,
     comm: 80,
     pid: 128,
+    parent: 132,
+    age: 144,
     switches: (272, 280),
     begin: 344,
     tgid: 368,
+    group_age: 376,
 };
 
 /// Version 15: maximum and minimum stand behind each total.
@@ -91,9 +104,12 @@ const FIFTEEN: Layout = Layout {
     run: 120,
     comm: 128,
     pid: 176,
+    parent: 180,
+    age: 192,
     switches: (320, 328),
     begin: 424,
     tgid: 464,
+    group_age: 472,
 };
 
 /// `ac_flag`: before anything that ever moved.
@@ -119,6 +135,9 @@ pub fn taskstats(bytes: &[u8]) -> Result<TaskDelays, TaskstatsError> {
     // Answers about a group leave these 0, which no task has.
     delays.pid = narrow(layout.pid).filter(|pid| *pid != 0);
     delays.tgid = narrow(layout.tgid).filter(|tgid| *tgid != 0);
+    delays.parent = narrow(layout.parent).filter(|_| delays.pid.is_some());
+    delays.age_us = wide(layout.age);
+    delays.group_age_us = wide(layout.group_age).filter(|_| delays.tgid.is_some());
     delays.begin_s = wide(layout.begin).filter(|begin| *begin != 0);
     delays.comm = array(bytes, layout.comm).unwrap_or_default();
     Ok(delays)
@@ -182,9 +201,11 @@ mod tests {
         assert_eq!((fifteen.run_ticked_ns, fifteen.run_ns), (Some(112), Some(120)));
         assert_eq!((fifteen.voluntary_switches, fifteen.involuntary_switches), (Some(320), Some(328)));
         assert_eq!((fifteen.pid, fifteen.tgid, fifteen.begin_s), (Some(176), Some(464), Some(424)));
+        assert_eq!((fifteen.age_us, fifteen.group_age_us), (Some(192), Some(472)));
         let sixteen = taskstats(&numbered(16, 560)).unwrap();
         assert_eq!((sixteen.run_ticked_ns, sixteen.run_ns), (Some(64), Some(72)));
         assert_eq!((sixteen.pid, sixteen.tgid, sixteen.begin_s), (Some(128), Some(368), Some(344)));
+        assert_eq!((sixteen.age_us, sixteen.group_age_us), (Some(144), Some(376)));
     }
 
     #[test]

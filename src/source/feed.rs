@@ -69,10 +69,11 @@ impl Feed {
     /// Loads the programs, or says why that cannot be.
     pub(super) fn open(host: &Host, facts: &Facts) -> Result<Self, Absence> {
         let btf = kernel_btf().map_err(|error| error.absence())?;
-        let mut source = BpfSource::open(&btf, &BpfSettings { hierarchy: hierarchy(facts), ..BpfSettings::default() }).map_err(|error| {
-            tracing::warn!(%error, "the eBPF programs were not loaded; delays are read from counters");
-            error.absence()
-        })?;
+        let mut source =
+            BpfSource::open(&btf, &BpfSettings { hierarchy: hierarchy(facts), ..BpfSettings::default() }).map_err(|error| {
+                tracing::warn!(%error, "the eBPF programs were not loaded; delays are read from counters");
+                error.absence()
+            })?;
         if let Err(error) = source.set_floors(Slot::HOST, Some(FLOOR_NS), None) {
             tracing::debug!(%error, "waits of host processes are not told one by one");
         }

@@ -13,7 +13,12 @@ use super::threads::Counts;
 #[expect(clippy::large_enum_variant, reason = "kept in one buffer that is used again; nearly all are the large one")]
 pub(super) enum Look {
     /// Its totals since it began (threads of it that are gone included as far as this instrument sees them).
-    Told(Totals),
+    Told {
+        /// Cumulative.
+        totals: Totals,
+        /// Sum of its threads' ages, where the totals may hold a thread twice.
+        ages_ns: Option<u64>,
+    },
     /// It is not there any more.
     Gone,
     /// The answer got lost; the next look will bring it.
@@ -61,7 +66,7 @@ impl Meter {
         match self {
             Self::Taskstats(socket) => socket.query_tgids(pids, |pid, answer| looks.push((pid, look(answer.map(|told| totals(&told)))))),
             Self::Schedstat => looks.extend(pids.iter().map(|pid| (*pid, sum_threads(host, roster, *pid)))),
-            Self::Blind => looks.extend(pids.iter().map(|pid| (*pid, Look::Told(Totals::default())))),
+            Self::Blind => looks.extend(pids.iter().map(|pid| (*pid, Look::Told { totals: Totals::default(), ages_ns: None }))),
         }
     }
 }
@@ -77,17 +82,18 @@ fn sum_threads(host: &Host, roster: &mut Roster, pid: u32) -> Look {
     let mut totals = Totals { run_ns: Some(sum.run_ns), ..Totals::default() };
     totals.delay_ns.set(DelayKind::Cpu, Some(sum.delay_ns));
     totals.delay_count.set(DelayKind::Cpu, Some(sum.timeslices));
-    look(outcome.map(|()| totals))
+    look(outcome.map(|()| (totals, None)))
 }
 
-fn look(answer: Result<Totals, HostError>) -> Look {
+fn look(answer: Result<(Totals, Option<u64>), HostError>) -> Look {
     match answer {
-        Ok(totals) => Look::Told(totals),
+        Ok((totals, ages_ns)) => Look::Told { totals, ages_ns },
         Err(error) if error.class() == ErrorClass::Gone => Look::Gone,
         Err(_) => Look::Missed,
     }
 }
 
-fn totals(told: &TaskDelays) -> Totals {
-    Totals { delay_ns: told.delay_ns, delay_count: told.delay_count, run_ns: told.run_ns, throttled_ns: None }
+fn totals(told: &TaskDelays) -> (Totals, Option<u64>) {
+    let totals = Totals { delay_ns: told.delay_ns, delay_count: told.delay_count, run_ns: told.run_ns, throttled_ns: None };
+    (totals, told.age_us.map(|age| age.saturating_mul(1_000)))
 }

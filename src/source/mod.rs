@@ -14,7 +14,8 @@
 //!
 //! Rules of adding up (`account`, `accounting`, `threads` hold them as pure code): an older process's first look is its
 //! baseline, one born under the agent's eyes counts from zero; counters never go back; the dead stay in their container's
-//! total; every answer is checked against the process's kept handle, so a pid used again confuses nothing; delays that
+//! total; every answer is checked against the process's kept handle, so a pid used again confuses nothing, and against the ages of
+//! its threads (`ages`), so a thread that is just ending does not count twice; delays that
 //! the kernel never counted are unknown.
 //!
 //! Kernel threads are read at collections only, and only to hold the sum of all tasks against the node's (`conservation`).
@@ -24,6 +25,7 @@
 
 mod account;
 mod accounting;
+mod ages;
 pub mod bpf;
 mod collect;
 mod conservation;

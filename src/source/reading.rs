@@ -1,6 +1,7 @@
 //! One reading of one group: ask, check that those who answered are who we think, add up, write down.
 
 use super::account::{Known, ZERO};
+use super::ages::Asked;
 use super::meter::Look;
 use super::roster::{Group, Process, Roster};
 use super::sampler::Sampler;
@@ -22,10 +23,12 @@ impl Sampler {
     /// Reads processes outside of containers.
     pub(super) fn read_lone(&mut self, pids: &[u32]) {
         for batch in pids.chunks(LONE_BATCH) {
-            let (at, _) = self.look(batch);
+            let begin = mono_now();
+            let _some_are_left_out = self.look(batch);
             let evidence = self.meter.evidence();
             for pid in batch {
-                if let Some(process) = self.roster.processes.get_mut(pid).filter(|process| process.read_at == at) {
+                if let Some(process) = self.roster.processes.get_mut(pid).filter(|process| process.read_at >= begin) {
+                    let at = process.read_at;
                     let totals = process.known.mask(process.account.sum());
                     let tasks = process.thread_count;
                     let reading = Reading { subject: Subject::Process(process.key()), at, totals, evidence, tasks };
@@ -87,14 +90,29 @@ impl Sampler {
     /// Asks about some processes and adds up what is new. Answers the time of the look, and whether all of them answered
     /// or are gone for good.
     pub(super) fn look(&mut self, pids: &[u32]) -> (Mono, bool) {
+        let mut doubtful = Vec::new();
+        let (at, complete) = self.ask(pids, &mut doubtful);
+        if doubtful.is_empty() {
+            return (at, complete);
+        }
+        // What made the answers doubtful is mostly over before it can be asked again.
+        let mut still = Vec::new();
+        let (at, others_complete) = self.ask(&doubtful, &mut still);
+        (at, complete && others_complete && still.is_empty())
+    }
+
+    /// One round of questions; whose answer could not be believed goes into `doubtful`.
+    fn ask(&mut self, pids: &[u32], doubtful: &mut Vec<u32>) -> (Mono, bool) {
         let mut looks = std::mem::take(&mut self.looks);
-        let before = mono_now();
+        let begin = mono_now();
         self.meter.read(&self.host, &mut self.roster, pids, &mut looks);
-        let at = before.plus(mono_now().since(before) / 2);
+        let asked = Asked { begin, end: mono_now() };
+        let at = begin.plus(asked.end.since(begin) / 2);
         let mut complete = true;
         for (pid, look) in &looks {
             match look {
-                Look::Told(totals) => {
+                Look::Told { ages_ns: Some(ages), .. } if !self.believes(*pid, *ages, asked) => doubtful.push(*pid),
+                Look::Told { totals, .. } => {
                     if !self.take_in(*pid, totals, at) {
                         self.roster.depart(*pid);
                     }
@@ -105,6 +123,13 @@ impl Sampler {
         }
         self.looks = looks;
         (at, complete)
+    }
+
+    /// Whether an answer holds no thread twice.
+    fn believes(&mut self, pid: u32, ages_ns: u64, asked: Asked) -> bool {
+        let host = &self.host;
+        let threads = || host.stat(pid).ok().map(|stat| u64::from(stat.num_threads));
+        self.roster.processes.get_mut(&pid).is_none_or(|process| process.ages.believe(ages_ns, asked, threads))
     }
 
     /// Adds one process's totals; false where it is not the process the question was about.

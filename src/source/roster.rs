@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::account::{ContainerAccount, Known, ProcessAccount};
+use super::ages::Ages;
 use super::threads::Threads;
 use crate::containers::Home;
 use crate::host::{CgroupDirs, ProcessHandle};
@@ -13,6 +14,7 @@ pub(super) struct Process {
     /// Answers for this very process, whoever has its pid later.
     pub(super) handle: ProcessHandle,
     pub(super) account: ProcessAccount,
+    pub(super) ages: Ages,
     pub(super) born: Mono,
     /// Born under the agent's eyes.
     pub(super) from_birth: bool,

@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 
 use super::account::Known;
 use super::accounting::Accounting;
-use super::conservation::Conservation;
-use super::feed::Feed;
 use super::bpf::Hierarchy;
+use super::conservation::Conservation;
 use super::feed;
+use super::feed::Feed;
 use super::handle::{Cover, Inbox, Mailbox};
 use super::meter::{Look, Meter};
 use super::roster::{Group, Roster};

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::account::{ContainerAccount, Known, ProcessAccount};
+use super::ages::Ages;
 use super::roster::{Cell, Group, Process};
 use super::sampler::Sampler;
 use super::threads::Threads;
@@ -68,6 +69,7 @@ impl Sampler {
         };
         let process = Process {
             account: ProcessAccount::new(from_birth),
+            ages: if from_birth { Ages::from_birth(born) } else { Ages::default() },
             born,
             from_birth,
             kernel,

@@ -182,3 +182,32 @@ async fn two_groups_of_a_request_are_two_senders() {
     assert_eq!(got.resource_spans[1], message.resource_spans[1]);
     assert_eq!(got.resource_spans[3], message.resource_spans[3]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_trust_a_claim_needs_the_connections_owner() {
+    let id = container_id();
+    let _container = Container::idle(&format!("/docker/{id}"));
+    let directory = tempfile::TempDir::new().unwrap();
+    let socket = directory.path().join("http.sock");
+    let configuration = to_grpc_quietly(Downstream::accepting().await.address);
+    for (trust, borrowed) in [(true, true), (false, false)] {
+        let downstream = Downstream::accepting().await;
+        let (trust, listen) =
+            (format!("traces.trust_claims={trust}"), format!("receivers.otlp.protocols.http.endpoint=unix://{}", socket.display()));
+        let to = format!("exporters.otlp_grpc.endpoint=http://{}", downstream.address);
+        let agent = Agent::start_with(&configuration, &["--set", "traces.max_hold=5s", "--set", &trust, "--set", &listen, "--set", &to]);
+        let scope = async |claims: Vec<KeyValue>| {
+            let before = downstream.of("traces").len();
+            let body = bytes(claims, vec![span(Duration::from_millis(60), Duration::from_millis(10))]);
+            assert_eq!(crate::sender::post_to_unix(&socket, "/v1/traces", body).await.status, 200);
+            let got = ExportTraceServiceRequest::decode(downstream.of("traces")[before].body.clone()).unwrap();
+            let span = spans_of(&got)[0];
+            has(&span.attributes, "stallspan.scope").then(|| text_of(&span.attributes, "stallspan.scope").to_owned())
+        };
+        // The connection is this very process, which is not in the container.
+        assert_eq!(scope(vec![text("container.id", &id)]).await, borrowed.then(|| "container".to_owned()), "{trust}");
+        assert_eq!(scope(vec![int("process.pid", std::process::id().into())]).await.as_deref(), Some("process"), "{trust}");
+        assert_eq!(scope(vec![]).await.as_deref(), Some("process"), "{trust}: the connection alone");
+        drop(agent);
+    }
+}

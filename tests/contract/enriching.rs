@@ -276,6 +276,32 @@ async fn a_partly_covered_span_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_thread_under_quota_is_throttled() {
+    let id = container_id();
+    let container = Container::busy(&format!("/docker/{id}"));
+    // So little that the quota and not the neighbors on a busy machine holds it back.
+    container.quota(4);
+    let downstream = Downstream::accepting().await;
+    let agent = Agent::start(&to_grpc_quietly(downstream.address));
+    warmed(&agent, &downstream, &id).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let before = downstream.of("traces").len();
+    let long = span(Duration::from_millis(1_400), Duration::from_millis(100));
+    assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![text("container.id", &id)], vec![long])).await.status, 200);
+    let got =
+        opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(downstream.of("traces")[before].body.clone())
+            .unwrap();
+    let span = spans_of(&got)[0];
+    obeys(span);
+    let (cpu, throttled) = (double_of(&span.attributes, "stallspan.delay.cpu"), double_of(&span.attributes, "stallspan.delay.throttled"));
+    // One thread that always wants to run, on 4 ms of each 100, waits for all the rest.
+    assert!(cpu > 1.1 && cpu < 1.4, "{cpu}");
+    assert!(throttled > 0.1 * cpu && throttled <= cpu, "{throttled} of {cpu}");
+    let verdict = text_of(&span.attributes, "stallspan.verdict");
+    assert!(verdict == "throttled" || throttled < 0.51 * cpu, "{verdict}: {throttled} of {cpu}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_resource_gets_what_it_lacks_and_keeps_what_it_has() {
     let (id, uid) = (container_id(), pod_uid());
     let _container = Container::idle(&format!("/kubepods/burstable/pod{uid}/{id}"));

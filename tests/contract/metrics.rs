@@ -278,6 +278,28 @@ async fn sources_say_whether_they_work_and_why_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_told_with_what_it_cost() {
+    let (limited, free) = (container_id(), container_id());
+    let container = Container::busy(&format!("/docker/{limited}"));
+    container.quota(4);
+    let _free = Container::idle(&format!("/docker/{free}"));
+    let downstream = Downstream::accepting().await;
+    let _agent = Agent::start(&quick(&downstream));
+    let of = |id: &str, name: &str| {
+        let all = downstream.resource_metrics();
+        let last = all.iter().rfind(|one| of_container(id)(one))?;
+        let metric = metrics_of(last).find(|metric| metric.name == name)?;
+        Some(points(metric).iter().map(value).sum::<f64>())
+    };
+    let told = |name: &str| of(&limited, &format!("stallspan.container.cpu.{name}"));
+    until("throttling", Duration::from_secs(30), || told("throttled.time").filter(|seconds| *seconds > 0.1)).await;
+    assert_eq!(told("limit"), Some(0.04));
+    assert!(told("throttled_periods").unwrap() >= 1.0 && told("periods").unwrap() >= told("throttled_periods").unwrap());
+    assert_eq!(of(&free, "stallspan.container.cpu.limit"), None, "absent when unlimited");
+    assert_eq!(of(&free, "stallspan.container.cpu.throttled.time"), Some(0.0), "measured");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_runtime_that_is_not_there_is_told_from_the_first_collection_on() {
     let downstream = Downstream::accepting().await;
     let directory = tempfile::TempDir::new().unwrap();

@@ -27,10 +27,11 @@ numbers=$(printf '%s\n' "$messages" | sed -n 's/.*"executable":"\([^"]*\/numbers
 
 root=$out/root
 rm -rf "$root"
-mkdir -p "$root/bin" "$root/dev" "$root/proc" "$root/sys" "$root/run" "$root/tmp"
+mkdir -p "$root/bin" "$root/dev" "$root/etc" "$root/proc" "$root/sys" "$root/run" "$root/tmp"
 cp "$(command -v busybox)" "$root/bin/busybox"
 cp "${CARGO_TARGET_DIR:-target}/$triple/static/stallspan" "$root/bin/stallspan"
 cp "$numbers" "$root/bin/numbers"
+echo "127.0.0.1 localhost guest" >"$root/etc/hosts"
 cp tests/guest/init "$root/init"
 chmod 755 "$root/init"
 (cd "$root" && find . -print | cpio --quiet -o -H newc -R 0:0) | gzip -1 >"$out/initrd.gz"

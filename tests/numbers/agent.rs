@@ -99,6 +99,7 @@ fn configuration(receiver: &str) -> String {
 exporters: {{ otlp_http: {{ endpoint: \"http://{receiver}\", compression: none }} }}
 sources: {{ collection_interval: {INTERVAL} }}
 containers: {{ containerd: {{ enabled: false }} }}
+extensions: {{ health_check: {{ endpoint: \"127.0.0.1:0\" }} }}
 service: {{ pipelines: {{ metrics: {{ exporters: [otlp_http] }} }} }}
 "
     )

@@ -1,22 +1,27 @@
 //! Load: this same program in another process. It works when told to, says what it saw of itself, and stays until let go.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::groups::Group;
+use crate::until;
 
 /// A process of load.
 pub struct Load {
     child: Child,
     output: BufReader<ChildStdout>,
+    /// What it had run and waited before it was in its group: a runtime's first process does that too.
+    pub outside: Own,
 }
 
-/// What the load's own threads read of themselves, ns.
-#[derive(Clone, Copy, Debug, Default)]
+/// What threads ran and waited by their own files, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Own {
     pub run: u64,
     pub wait: u64,
@@ -27,9 +32,10 @@ impl Load {
     pub fn new(group: &Group, arguments: &[&str]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         let mut child = command.arg("load").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let outside = at_rest(child.id());
         group.enter(child.id());
         let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, output }
+        Self { child, output, outside }
     }
 
     pub fn pid(&self) -> u32 {
@@ -40,12 +46,17 @@ impl Load {
         self.child.stdin.as_mut().unwrap().write_all(b"g").unwrap();
     }
 
-    /// Waits until it has worked; it lives on until dropped.
+    /// Waits until it has worked and answers what it said. Its threads are asleep then, and there until the next `go`.
     pub fn done(&mut self) -> Own {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         let mut numbers = line.split_ascii_whitespace().map(|number| number.parse().unwrap());
         Own { run: numbers.next().expect("the load says what it saw"), wait: numbers.next().unwrap() }
+    }
+
+    /// Waits until all its threads sleep and answers what they ran and waited.
+    pub fn at_rest(&self) -> Own {
+        at_rest(self.pid())
     }
 }
 
@@ -55,6 +66,24 @@ impl Drop for Load {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Waits until nothing of a process moves.
+fn at_rest(pid: u32) -> Own {
+    let tasks =
+        || fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().map(|task| format!("{pid}/task/{}", task.file_name().display()));
+    let asleep = |task: &String| {
+        // A thread that is gone no longer moves either.
+        fs::read_to_string(format!("/proc/{task}/stat"))
+            .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')))
+    };
+    let sum = || tasks().map(|task| schedstat(&task)).fold(Own::default(), Own::plus);
+    let mut last = Own::default();
+    until("the load is at rest", Duration::from_secs(60), || {
+        std::thread::sleep(Duration::from_millis(100));
+        tasks().all(|task| asleep(&task)) && std::mem::replace(&mut last, sum()) == sum()
+    });
+    last
 }
 
 /// The other side.
@@ -75,10 +104,13 @@ pub fn main(arguments: &[String]) {
     drop(std::io::stdin().read_exact(&mut [0]));
 }
 
-/// Threads that do nothing but run.
+/// Threads that do nothing but run, and then sleep until let go.
 fn burn(threads: u64, time: Duration, cpu: Option<usize>) -> Own {
+    let over = Arc::new(Barrier::new(usize::try_from(threads).unwrap() + 1));
+    let leave = Arc::new(Barrier::new(usize::try_from(threads).unwrap() + 1));
     let burners: Vec<_> = (0..threads)
         .map(|_| {
+            let (over, leave) = (Arc::clone(&over), Arc::clone(&leave));
             std::thread::spawn(move || {
                 if let Some(cpu) = cpu {
                     let mut set = CpuSet::new();
@@ -86,12 +118,17 @@ fn burn(threads: u64, time: Duration, cpu: Option<usize>) -> Own {
                     sched_setaffinity(None, &set).unwrap();
                 }
                 spin(time);
-                own_schedstat()
+                over.wait();
+                leave.wait();
             })
         })
         .collect();
-    let main = own_schedstat();
-    burners.into_iter().map(|burner| burner.join().unwrap()).fold(main, Own::plus)
+    over.wait();
+    println!("0 0");
+    std::io::stdin().read_exact(&mut [0]).unwrap();
+    leave.wait();
+    burners.into_iter().for_each(|burner| burner.join().unwrap());
+    own_schedstat()
 }
 
 /// Processes that end soon, two at a time. What they ran and waited is read when they have ended and are not yet reaped:

@@ -96,6 +96,18 @@ impl Container {
         self.child.id()
     }
 
+    /// Gives it a CPU quota of so many milliseconds in every 100.
+    pub fn quota(&self, milliseconds: u32) {
+        let microseconds = milliseconds * 1000;
+        let write = |directory: &PathBuf| {
+            // Before all others, so that the quota is used up early in each period.
+            let _first = [("cpu.shares", "262144"), ("cpu.weight", "10000")].map(|(file, value)| fs::write(directory.join(file), value));
+            fs::write(directory.join("cpu.cfs_quota_us"), microseconds.to_string()).is_ok()
+                || fs::write(directory.join("cpu.max"), format!("{microseconds} 100000")).is_ok()
+        };
+        assert!(self.directories.iter().filter(|directory| write(directory)).count() > 0, "no cpu controller");
+    }
+
     /// Ends its processes and takes its cgroups away, as a runtime does.
     pub fn end(&mut self) {
         for directory in &self.directories {

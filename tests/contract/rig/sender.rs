@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::downstream::framed;
 
@@ -81,10 +82,22 @@ pub const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 
 /// One HTTP/1.1 request over a connection of its own.
 pub async fn http(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
-    let io = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    http_over(TcpStream::connect(address).await.unwrap(), method, path, headers, body.into()).await
+}
+
+/// A POST of protobuf over a unix socket.
+pub async fn post_to_unix(socket: &std::path::Path, path: &str, body: impl Into<Bytes>) -> Reply {
+    http_over(UnixStream::connect(socket).await.unwrap(), "POST", path, &[PROTOBUF], body.into()).await
+}
+
+async fn http_over<S>(stream: S, method: &str, path: &str, headers: &[(&str, &str)], body: Bytes) -> Reply
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let io = TokioIo::new(stream);
     let (mut send, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
     tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header("host", "test").body(Full::new(body.into())).unwrap();
+    let mut request = Request::builder().method(method).uri(path).header("host", "test").body(Full::new(body)).unwrap();
     add(request.headers_mut(), headers);
     Reply::read(send.send_request(request).await.unwrap()).await
 }

@@ -12,6 +12,7 @@ pub const ALL: &[(&str, fn() -> Told)] = &[
     ("check_tells_what_this_host_has", commands::check_tells_what_this_host_has),
     ("demo_finds_the_delay", commands::demo_finds_the_delay),
     ("node_counters_are_the_kernels_own", node::node_counters_are_the_kernels_own),
+    ("every_wait_of_the_node_is_somebodys", node::every_wait_of_the_node_is_somebodys),
     ("pressure_of_a_container_is_its_files", node::pressure_of_a_container_is_its_files),
     ("totals_of_one_thread", totals::totals_of_one_thread),
     ("totals_of_four_threads", totals::totals_of_four_threads),

@@ -68,3 +68,20 @@ pub fn pressure_of_a_container_is_its_files() -> Told {
     assert!(waited > 0.2, "four threads on {} CPUs: {waited} s", std::thread::available_parallelism().unwrap());
     Told::Pass
 }
+
+/// Under load the sums over all tasks meet the run queues' own.
+pub fn every_wait_of_the_node_is_somebodys() -> Told {
+    if schedstat().is_none() {
+        return Told::Skip("this kernel has no /proc/schedstat (CONFIG_SCHEDSTATS) to hold the sums against".to_owned());
+    }
+    let group = Group::new("docker");
+    let agent = Agent::start(&[]);
+    let mut load = Load::new(&group, &["burn", "6", "6000"]);
+    load.go();
+    let mut errors: Vec<f64> = (0..5).map(|_| agent.fresh().of("agent", "stallspan.agent.unexplained_delay.ratio", "").abs()).collect();
+    load.done();
+    errors.sort_by(f64::total_cmp);
+    println!("  shares nobody accounts for: {errors:.4?}");
+    assert!(errors[2] < 0.02, "half of the looks are more than 2 % off: {errors:?}");
+    Told::Pass
+}

@@ -1,0 +1,93 @@
+//! What is kept of one subject: its readings and its single waits.
+
+use super::series::Series;
+use super::waits::Waits;
+use crate::model::{OpenWait, Reading, Wait};
+
+/// Readings and waits with which a subject is small: it goes as a whole or not at all.
+const FEW_READINGS: usize = 2;
+const FEW_WAITS: usize = 16;
+
+/// One subject.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    pub(super) series: Series,
+    /// Absent until waits are seen as events.
+    waits: Option<Box<Waits>>,
+}
+
+impl Entry {
+    /// Adds a reading. `events`: single waits are being seen, and of this subject none before the instant given is known.
+    pub(super) fn record(&mut self, reading: &Reading, spacing: u64, cutoff: u64, events: Option<u64>) {
+        self.expire(cutoff);
+        if let Some(known_from) = events {
+            self.waits(known_from);
+        }
+        if let Some(waits) = &mut self.waits {
+            waits.note_reading(reading, spacing);
+        }
+        self.series.push(reading, spacing);
+    }
+
+    /// Adds a wait that ended.
+    pub(super) fn record_wait(&mut self, wait: &Wait, known_from: u64) {
+        self.waits(known_from).record(wait);
+    }
+
+    /// Tells of the waits in progress.
+    pub(super) fn record_open(&mut self, open: &[OpenWait], at: u64, known_from: u64) {
+        self.waits(known_from).record_open(open, at);
+    }
+
+    fn waits(&mut self, known_from: u64) -> &mut Waits {
+        self.waits.get_or_insert_with(|| Box::new(Waits::new(known_from)))
+    }
+
+    /// Its single waits, where any source of events was there.
+    pub(super) fn single_waits(&self) -> Option<&Waits> {
+        self.waits.as_deref()
+    }
+
+    /// Drops what is older than `cutoff`.
+    pub(super) fn expire(&mut self, cutoff: u64) {
+        self.series.expire(cutoff);
+        if let Some(waits) = &mut self.waits {
+            waits.expire(cutoff);
+        }
+    }
+
+    /// Drops the older half of what takes more room. `false`: there is hardly anything.
+    pub(super) fn drop_older_half(&mut self) -> bool {
+        let (readings, waits) = (self.series.len(), self.waits.as_ref().map_or(0, |waits| waits.len()));
+        if readings <= FEW_READINGS && waits <= FEW_WAITS {
+            return false;
+        }
+        match &mut self.waits {
+            Some(held) if readings <= FEW_READINGS || waits > FEW_WAITS && held.heap() > self.series.heap() => held.drop_older_half(),
+            held => {
+                self.series.drop_oldest(readings / 2);
+                if let (Some(held), Some(oldest)) = (held, self.series.oldest()) {
+                    held.expire_rest(oldest.0);
+                }
+            }
+        }
+        true
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap(&self) -> usize {
+        self.series.heap() + self.waits.as_ref().map_or(0, |waits| size_of::<Waits>() + waits.heap())
+    }
+
+    /// Time of the oldest thing kept.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let waits = self.waits.as_ref().and_then(|waits| waits.oldest());
+        self.series.oldest().map(|at| at.0).into_iter().chain(waits).min()
+    }
+
+    /// Time of the newest thing kept.
+    pub(super) fn newest(&self) -> Option<u64> {
+        let waits = self.waits.as_ref().and_then(|waits| waits.newest());
+        self.series.newest().map(|at| at.0).into_iter().chain(waits).max()
+    }
+}

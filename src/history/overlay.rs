@@ -1,0 +1,148 @@
+//! One answer out of both: single waits where they were seen, polled totals for everything else.
+
+use super::chunk::Cut;
+use super::sight::{Seen, Sight};
+use super::slice::share;
+use super::tally::{Blames, Measured, Picks};
+use super::waits::{Found, KINDS, Waits};
+use crate::model::{DelayKind, EventFields, Evidence, Window};
+
+/// Of a window, one part in this many must have been seen, or it is judged by what was polled.
+const LEAST_SEEN_PART: u64 = 2;
+
+/// Least coverage with which polled kinds stand beside seen ones. Below, they are absent rather than far too small.
+const LEAST_POLLED: f64 = 0.5;
+
+/// What is known of one subject in one window, not yet added up.
+pub(super) struct View<'a> {
+    polled: Option<Window>,
+    events: Option<Events<'a>>,
+}
+
+/// Where single waits answer.
+struct Events<'a> {
+    /// `None`: it never waited.
+    waits: Option<&'a Waits>,
+    cut: Cut,
+    length: u64,
+    seen: Seen,
+    fields: EventFields,
+}
+
+impl<'a> View<'a> {
+    /// `polled`: what the readings say. `known_from`: before it, single waits were forgotten.
+    pub(super) fn new(polled: Option<Window>, waits: Option<&'a Waits>, sight: &Sight, known_from: u64, cut: Cut) -> Self {
+        let length = cut.end - cut.start;
+        let seen = sight.seen(cut, known_from);
+        let enough = if length == 0 { seen.instant } else { seen.ns > 0 && seen.ns >= length / LEAST_SEEN_PART };
+        let any = if length == 0 { seen.instant } else { seen.ns > 0 };
+        let cut = Cut { start: cut.start.max(known_from).min(cut.end), end: cut.end };
+        let events = (enough || any && polled.is_none()).then(|| Events { waits, cut, length, seen, fields: sight.fields() });
+        Self { polled, events }
+    }
+
+    /// Whether single waits answer.
+    pub(super) fn has_events(&self) -> bool {
+        self.events.is_some()
+    }
+
+    /// The window but for stalls and culprit: `picks` has the former, [`View::blame`] tells the latter.
+    pub(super) fn window(&self, picks: &mut Picks<'_>) -> Window {
+        match &self.events {
+            None => self.polled.clone().unwrap_or_default(),
+            Some(events) => events.window(self.polled.as_ref(), picks),
+        }
+    }
+
+    /// Adds who ran while it waited for a CPU.
+    pub(super) fn blame(&self, blames: &mut Blames<'_>) {
+        if let Some(Events { waits: Some(waits), cut, fields: EventFields { culprits: true, .. }, .. }) = &self.events {
+            waits.blame(*cut, blames);
+        }
+    }
+
+    /// The parts of its waits for a CPU, by begin, those in progress as one.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (u64, u64)> {
+        let of = self.events.as_ref().and_then(|events| events.waits.map(|waits| (waits, events.cut)));
+        let open = of.and_then(|(waits, cut)| waits.open_part(cut)).map(|open| (open.start, open.end));
+        let ended = of.map(|(waits, cut)| waits.cpu().parts(cut)).into_iter().flatten();
+        in_order(ended, open)
+    }
+}
+
+/// `one` among `many`, by begin.
+fn in_order(many: impl Iterator<Item = (u64, u64)>, one: Option<(u64, u64)>) -> impl Iterator<Item = (u64, u64)> {
+    let (mut many, mut one) = (many.peekable(), one);
+    std::iter::from_fn(move || match (many.peek(), one) {
+        (Some(next), Some(other)) if other.0 < next.0 => one.take(),
+        (Some(_), _) => many.next(),
+        (None, _) => one.take(),
+    })
+}
+
+impl Events<'_> {
+    fn window(&self, polled: Option<&Window>, picks: &mut Picks<'_>) -> Window {
+        let polled = polled.filter(|polled| polled.coverage >= LEAST_POLLED);
+        let seen = if self.length == 0 { 1.0 } else { share(self.seen.ns, self.length) };
+        let found = self.waits.map(|waits| waits.find(self.cut, picks)).unwrap_or_default();
+        let [cpu, ..] = found.measured;
+        let mut window = Window {
+            delay_ns: polled.map(|polled| polled.delay_ns).unwrap_or_default(),
+            throttled_clock_ns: polled.and_then(|polled| polled.throttled_clock_ns),
+            stalled_ns: Some(cpu.stalled),
+            longest_wait_ns: Some(cpu.longest),
+            coverage: polled.map_or(seen, |polled| polled.coverage.min(seen)),
+            resolution_ns: self.resolution(polled),
+            evidence: Some(Evidence::Bpf),
+            ..Window::default()
+        };
+        self.delays(&mut window, &found);
+        self.parts_of_cpu(&mut window, cpu, polled);
+        window
+    }
+
+    fn delays(&self, window: &mut Window, found: &Found) {
+        for ((kind, measured), rest) in KINDS.into_iter().zip(found.measured).zip(found.rest) {
+            if kind == DelayKind::Cpu || self.fields.memory {
+                window.delay_ns.set(kind, Some(measured.sums.waited.saturating_add(rest.unwrap_or(0))));
+            }
+        }
+    }
+
+    fn parts_of_cpu(&self, window: &mut Window, cpu: Measured, polled: Option<&Window>) {
+        if self.fields.throttled {
+            window.throttled_ns = Some(cpu.sums.throttled);
+        } else {
+            let waited = window.delay_ns.get(DelayKind::Cpu);
+            window.throttled_ns = polled.and_then(|polled| polled.throttled_ns).map(|ns| ns.min(waited.unwrap_or(ns)));
+        }
+        if self.fields.culprits {
+            window.neighbor_ns = Some(cpu.sums.neighbor);
+            window.self_ns = Some(cpu.sums.own);
+        }
+    }
+
+    /// 0 where all was seen, else what else there is to go by: the readings, or how long nothing was seen.
+    fn resolution(&self, polled: Option<&Window>) -> u64 {
+        match polled {
+            _ if self.seen.hole == 0 => 0,
+            Some(polled) => polled.resolution_ns,
+            None => self.seen.hole,
+        }
+    }
+}
+
+/// Time in which any of several waits: `parts` of each by begin.
+pub(super) fn union(mut parts: Vec<impl Iterator<Item = (u64, u64)>>) -> u64 {
+    let mut heads: Vec<Option<(u64, u64)>> = parts.iter_mut().map(Iterator::next).collect();
+    let (mut stalled, mut until) = (0, 0);
+    let next = |heads: &[Option<(u64, u64)>]| heads.iter().enumerate().filter_map(|(place, head)| Some(((*head)?, place))).min();
+    while let Some(((begin, end), place)) = next(&heads) {
+        stalled += end.saturating_sub(begin.max(until));
+        until = until.max(end);
+        if let (Some(head), Some(parts)) = (heads.get_mut(place), parts.get_mut(place)) {
+            *head = parts.next();
+        }
+    }
+    stalled
+}

@@ -1,0 +1,201 @@
+//! What polled totals know beyond the single waits: the waits too short to be told one by one.
+//!
+//! At a reading, the total less the single waits that had ended is what all others add up to; between readings it runs
+//! straight, as polled totals do. Three things make the difference jump about, none of them a wait:
+//!
+//! * A reading is taken some time around the instant it bears, so of single waits that ended about then it is open whether
+//!   the total has them: the difference lies in a corridor, and what is told of it moves no more than the corridor demands.
+//! * A wait that migrates adds to the kernel's total when it moves (`sched_info_dequeue`), and stands here when it ends:
+//!   the difference rises too early and falls back. So a fall takes back what rose before it; what it cannot take back is
+//!   owed, and the next rise pays it.
+//! * A total that is not known for a while proves nothing: the difference goes on from where it stood.
+//!
+//! So what is told of the rest is moved in time by these, but in the end adds up to what the totals say.
+
+use std::collections::VecDeque;
+
+use super::timeline::Timeline;
+
+/// How far a reading may lie from the instant it bears, ns.
+const SLACK: u64 = 1_000_000;
+
+/// A fall takes back what rose this long before it, and is forgiven when it has been owed for so long, ns: longer waits
+/// hardly occur.
+const TAKE_BACK: u64 = 10_000_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Point {
+    at: u64,
+    /// Waited beyond the single waits, ns, up to a constant. Never goes back from point to point.
+    rest: i64,
+}
+
+/// The rest over time, of one subject and one kind.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    points: VecDeque<Point>,
+    /// The newest total, as it was read.
+    total: u64,
+    /// Length of the single waits that ended clearly before the newest point, ns.
+    ended: u64,
+    /// Added to the difference, so that what is no wait does not show.
+    shift: i64,
+    /// The last reading did not know the total.
+    broken: bool,
+    /// Since when the difference has been below what is told.
+    owed_since: Option<u64>,
+}
+
+impl Rest {
+    /// Notes the total of a reading. `spacing`: points nearer together are thinned.
+    pub(super) fn push(&mut self, at: u64, total: Option<u64>, waits: &Timeline, spacing: u64) {
+        let last = self.points.back().copied();
+        let Some(total) = total else {
+            self.broken = last.is_some();
+            return;
+        };
+        let clear = at.saturating_sub(SLACK);
+        let Some(last) = last else {
+            (self.total, self.ended) = (total, waits.ended(0, clear));
+            self.append(Point { at, rest: self.highest() });
+            return;
+        };
+        if at <= last.at {
+            return;
+        }
+        self.ended = self.ended.saturating_add(waits.ended(last.at.saturating_sub(SLACK), clear));
+        if std::mem::take(&mut self.broken) {
+            self.total = total;
+            self.shift = self.shift.saturating_add(last.rest.saturating_sub(self.highest()));
+        }
+        self.total = total.max(self.total);
+        self.thin(spacing);
+        let highest = self.highest();
+        let rest = if highest < last.rest {
+            let rest = highest.max(self.take_back_floor(at));
+            self.lower(rest);
+            rest
+        } else {
+            let open = waits.ended(clear, at.saturating_add(SLACK));
+            last.rest.max(highest.saturating_sub(signed(open)))
+        };
+        self.settle(at, rest.saturating_sub(highest));
+        self.append(Point { at, rest });
+    }
+
+    /// The difference at the newest reading, if none of the single waits in doubt is in the total.
+    fn highest(&self) -> i64 {
+        signed(self.total).saturating_sub(signed(self.ended)).saturating_add(self.shift)
+    }
+
+    /// Forgives what has been owed for too long.
+    fn settle(&mut self, at: u64, owed: i64) {
+        let since = *self.owed_since.get_or_insert(at);
+        if owed <= 0 {
+            self.owed_since = None;
+        } else if at.saturating_sub(since) > TAKE_BACK {
+            self.shift = self.shift.saturating_add(owed);
+            self.owed_since = None;
+        }
+    }
+
+    /// The value below which a fall at `at` does not go.
+    fn take_back_floor(&self, at: u64) -> i64 {
+        let older = self.points.partition_point(|point| point.at < at.saturating_sub(TAKE_BACK));
+        self.points.get(older.saturating_sub(1)).map_or(i64::MIN, |point| point.rest)
+    }
+
+    /// Makes no point higher than `rest`.
+    fn lower(&mut self, rest: i64) {
+        for point in self.points.iter_mut().rev().take_while(|point| point.rest > rest) {
+            point.rest = rest;
+        }
+    }
+
+    /// Of points too near together the middle one goes.
+    fn thin(&mut self, spacing: u64) {
+        let newest = self.points.len().saturating_sub(1);
+        if let (Some(before), Some(last)) = (newest.checked_sub(1).and_then(|at| self.points.get(at)), self.points.back())
+            && last.at - before.at < spacing
+        {
+            self.points.pop_back();
+        }
+    }
+
+    /// Where nothing rises, two points are enough.
+    fn append(&mut self, point: Point) {
+        let newest = self.points.len().saturating_sub(1);
+        let flat = |index: Option<usize>| index.and_then(|index| self.points.get(index)).is_some_and(|at| at.rest == point.rest);
+        if flat(Some(newest)) && flat(newest.checked_sub(1)) {
+            self.points.pop_back();
+        }
+        if self.points.len() == self.points.capacity() {
+            self.points.reserve_exact((self.points.len() / 4).max(4));
+        }
+        self.points.push_back(point);
+    }
+
+    /// A single wait has come that ended at `end`: points after it have taken it for rest until now.
+    pub(super) fn note_wait(&mut self, end: u64, length: u64) {
+        let (Some(first), Some(last)) = (self.points.front(), self.points.back()) else { return };
+        if end <= first.at.saturating_sub(SLACK) || end > last.at.saturating_add(SLACK) {
+            return;
+        }
+        if end <= last.at.saturating_sub(SLACK) {
+            self.ended = self.ended.saturating_add(length);
+        }
+        let from = self.points.partition_point(|point| point.at.saturating_add(SLACK) < end).max(1);
+        let mut floor = self.points.get(from - 1).map_or(i64::MIN, |point| point.rest);
+        for point in self.points.range_mut(from.min(self.points.len())..) {
+            point.rest = point.rest.saturating_sub(signed(length)).max(floor);
+            floor = point.rest;
+        }
+    }
+
+    /// The rest between two instants.
+    pub(super) fn between(&self, start: u64, end: u64) -> u64 {
+        u64::try_from(self.at(end).saturating_sub(self.at(start))).unwrap_or(0)
+    }
+
+    /// Interpolated; outside of the points as at the nearest one.
+    fn at(&self, instant: u64) -> i64 {
+        let later = self.points.partition_point(|point| point.at <= instant);
+        match (later.checked_sub(1).and_then(|index| self.points.get(index)), self.points.get(later)) {
+            (Some(before), Some(after)) => {
+                let (rise, length) = (after.rest.saturating_sub(before.rest), after.at - before.at);
+                let part = i128::from(rise) * i128::from(instant - before.at) / i128::from(length.max(1));
+                before.rest.saturating_add(i64::try_from(part).unwrap_or(rise))
+            }
+            (Some(point), None) | (None, Some(point)) => point.rest,
+            (None, None) => 0,
+        }
+    }
+
+    /// Whether any total is known.
+    pub(super) fn is_known(&self) -> bool {
+        !self.points.is_empty()
+    }
+
+    /// Drops points older than `cutoff`, but for the last of them.
+    pub(super) fn expire(&mut self, cutoff: u64) {
+        let older = self.points.partition_point(|point| point.at <= cutoff);
+        self.points.drain(..older.saturating_sub(1));
+        if self.points.capacity() > 2 * self.points.len() + 16 {
+            self.points.shrink_to(self.points.len() + self.points.len() / 4);
+        }
+    }
+
+    /// Time of the point in the middle.
+    pub(super) fn middle(&self) -> Option<u64> {
+        self.points.get(self.points.len() / 2).map(|point| point.at)
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap(&self) -> usize {
+        self.points.capacity() * size_of::<Point>()
+    }
+}
+
+fn signed(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}

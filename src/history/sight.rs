@@ -1,0 +1,181 @@
+//! When single waits were seen: from where to where an event source told all of them, and where it lost some.
+
+use std::collections::VecDeque;
+
+use super::chunk::Cut;
+use crate::model::EventFields;
+
+/// Most stretches and most holes remembered; past it the two oldest holes are one with what lies between.
+const MOST: usize = 512;
+
+/// From `0` to `1`.
+type Span = (u64, u64);
+
+/// How much of a window was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Nanoseconds of the window.
+    pub(super) ns: u64,
+    /// Longest stretch of it that was not seen.
+    pub(super) hole: u64,
+    /// Whether an empty window was seen.
+    pub(super) instant: bool,
+}
+
+/// Where single waits were seen.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    /// In which an event source told of all waits that ended; the newest may still grow.
+    stretches: VecDeque<Span>,
+    /// Where some were lost, without overlaps, oldest first.
+    holes: VecDeque<Span>,
+    live: bool,
+    fields: EventFields,
+}
+
+impl Sight {
+    /// An event source begins to see.
+    pub(super) fn begin(&mut self, at: u64, fields: EventFields) {
+        if self.stretches.len() >= MOST {
+            self.stretches.pop_front();
+        }
+        self.stretches.push_back((at, at));
+        self.live = true;
+        self.fields = fields;
+    }
+
+    /// All waits that ended until `at` have been told.
+    pub(super) fn extend(&mut self, at: u64) {
+        if let Some((_, until)) = self.stretches.back_mut().filter(|_| self.live) {
+            *until = at.max(*until);
+        }
+    }
+
+    /// The event source sees no more.
+    pub(super) fn end(&mut self) {
+        self.live = false;
+    }
+
+    /// Whether an event source sees now.
+    pub(super) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// What the newest event source sees.
+    pub(super) fn fields(&self) -> EventFields {
+        self.fields
+    }
+
+    /// Some waits that lasted in this time were lost.
+    pub(super) fn lose(&mut self, from: u64, to: u64) {
+        if from >= to {
+            return;
+        }
+        let first = self.holes.partition_point(|hole| hole.1 < from);
+        let last = self.holes.partition_point(|hole| hole.0 <= to);
+        let (mut from, mut to) = (from, to);
+        for hole in self.holes.range(first..last.max(first)) {
+            (from, to) = (from.min(hole.0), to.max(hole.1));
+        }
+        self.holes.drain(first..last.max(first));
+        self.holes.insert(first, (from, to));
+        if self.holes.len() > MOST
+            && let Some((oldest, _)) = self.holes.pop_front()
+            && let Some(next) = self.holes.front_mut()
+        {
+            next.0 = oldest;
+        }
+    }
+
+    /// How much of `cut` was seen of somebody of whom nothing is known before `known_from`.
+    pub(super) fn seen(&self, cut: Cut, known_from: u64) -> Seen {
+        let mut seen = Seen::default();
+        let mut until = cut.start;
+        let first = self.stretches.partition_point(|stretch| stretch.1 < cut.start);
+        for stretch in self.stretches.range(first..).take_while(|stretch| stretch.0 <= cut.end) {
+            let (mut from, to) = (stretch.0.max(cut.start).max(known_from), stretch.1.min(cut.end));
+            let mut piece = |from: u64, to: u64| {
+                if from <= to {
+                    seen.instant = true;
+                    seen.ns += to - from;
+                    seen.hole = seen.hole.max(from.saturating_sub(until));
+                    until = until.max(to);
+                }
+            };
+            let lost = self.holes.partition_point(|hole| hole.1 <= from);
+            for hole in self.holes.range(lost..).take_while(|hole| hole.0 < to) {
+                piece(from, hole.0);
+                from = from.max(hole.1);
+            }
+            piece(from, to);
+        }
+        seen.hole = seen.hole.max(cut.end.saturating_sub(until));
+        seen
+    }
+
+    /// Forgets what ended before `cutoff`.
+    pub(super) fn expire(&mut self, cutoff: u64) {
+        while self.holes.front().is_some_and(|hole| hole.1 <= cutoff) {
+            self.holes.pop_front();
+        }
+        while self.stretches.len() > 1 && self.stretches.front().is_some_and(|stretch| stretch.1 <= cutoff) {
+            self.stretches.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sight(stretches: &[Span], holes: &[Span]) -> Sight {
+        let mut sight = Sight::default();
+        for (from, until) in stretches {
+            sight.begin(*from, EventFields::default());
+            sight.extend(*until);
+            sight.end();
+        }
+        for (from, to) in holes {
+            sight.lose(*from, *to);
+        }
+        sight
+    }
+
+    #[track_caller]
+    fn check(sight: &Sight, start: u64, end: u64, known_from: u64, ns: u64, hole: u64) {
+        let seen = sight.seen(Cut { start, end }, known_from);
+        assert_eq!((seen.ns, seen.hole), (ns, hole), "{start}..{end}");
+    }
+
+    #[test]
+    fn what_lies_in_stretches_and_not_in_holes_was_seen() {
+        let sight = sight(&[(100, 200), (300, 400)], &[(320, 340), (120, 130), (330, 350), (350, 355)]);
+        check(&sight, 100, 200, 0, 90, 10);
+        check(&sight, 140, 200, 0, 60, 0);
+        check(&sight, 120, 130, 0, 0, 10);
+        check(&sight, 125, 150, 0, 20, 5);
+        check(&sight, 150, 350, 0, 70, 100);
+        check(&sight, 0, 1_000, 0, 90 + 65, 600);
+        check(&sight, 150, 200, 180, 20, 30);
+        check(&sight, 150, 200, 500, 0, 50);
+        check(&sight, 200, 300, 0, 0, 100);
+    }
+
+    #[test]
+    fn an_instant_is_seen_inside_a_stretch() {
+        let sight = sight(&[(100, 200)], &[(120, 130)]);
+        let instant = |at| sight.seen(Cut { start: at, end: at }, 0).instant;
+        assert_eq!([99, 100, 119, 125, 150, 200, 201].map(instant), [false, true, true, false, true, true, false]);
+    }
+
+    #[test]
+    fn too_many_holes_become_larger_ones() {
+        let mut sight = sight(&[(0, 1_000_000)], &[]);
+        for hole in 0..2 * MOST as u64 {
+            sight.lose(hole * 100, hole * 100 + 1);
+        }
+        assert_eq!(sight.holes.len(), MOST);
+        check(&sight, 50, 60, 0, 0, 10);
+        check(&sight, 99_950, 99_960, 0, 10, 0);
+    }
+}
