@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// as others than those of the next collection.
 const FIRST_COLLECTION: Duration = Duration::from_millis(500);
 
+/// The first look waits so long for the programs; they mostly take less, and the first spans are then told exactly.
+const LOADING: Duration = Duration::from_millis(700);
+
 /// Least time between looks for new processes that were asked for.
 pub const RESCAN_SPACING: Duration = Duration::from_millis(50);
 
@@ -44,6 +48,8 @@ pub(super) struct Sampler {
     pub(super) meter: Meter,
     /// Single waits, where eBPF programs are loaded.
     pub(super) feed: Option<Feed>,
+    /// The programs, while they are being loaded.
+    loading: Option<Receiver<Result<Feed, Absence>>>,
     /// Containers are named by the unified hierarchy.
     pub(super) unified: bool,
     /// What plan and instrument supply.
@@ -134,17 +140,19 @@ fn switch_on(host: &Host, settings: &Sources) -> bool {
 impl Sampler {
     pub(super) fn new(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> Self {
         let mut facts = host.probe();
-        let feed = open_feed(&host, &mut facts, &settings);
+        let loading = begin_loading(&host, &facts, &settings);
+        let unified = feed::hierarchy(&facts) == Hierarchy::Unified;
+        if loading.is_none() && matches!(settings.method, Method::Auto | Method::Bpf) && facts.bpf.is_ok() {
+            facts.bpf = Err(Absence::Failed);
+        }
         let plan = ladder::plan(&facts, &settings);
         let now = mono_now();
-        if let Some(feed) = &feed {
-            node.history_mut().events_begin(now, feed.fields());
-        }
         let tick_ns = 1_000_000_000 / host.identity().clock_ticks.max(1);
         Self {
             meter: Meter::open(&plan),
-            feed,
-            unified: feed::hierarchy(&facts) == Hierarchy::Unified,
+            feed: None,
+            loading,
+            unified,
             bpf: facts.bpf,
             supplied: supplied(&plan),
             plan,
@@ -172,7 +180,9 @@ impl Sampler {
     }
 
     fn run(&mut self, mailbox: &Mailbox) {
+        self.take_feed(LOADING);
         loop {
+            self.take_feed(Duration::ZERO);
             let now = mono_now();
             self.regular(now);
             self.serve(now);
@@ -182,6 +192,24 @@ impl Sampler {
             }
             self.accept(inbox);
         }
+    }
+
+    /// Takes the programs over once they are loaded, or notes why they are not.
+    fn take_feed(&mut self, patience: Duration) {
+        let Some(loading) = &self.loading else { return };
+        let outcome = match loading.recv_timeout(patience) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => return,
+            Err(RecvTimeoutError::Disconnected) => Err(Absence::Failed),
+        };
+        self.loading = None;
+        self.bpf = outcome.as_ref().map(|_| ()).map_err(|absence| *absence);
+        if let Ok(feed) = outcome {
+            self.node.history_mut().events_begin(mono_now(), feed.fields());
+            self.feed = Some(feed);
+        }
+        self.plan = ladder::plan(&Facts { bpf: self.bpf, ..self.host.probe() }, &self.settings);
+        self.supplied = supplied(&self.plan);
     }
 
     /// The instant at which something is due.
@@ -292,23 +320,29 @@ fn supplied(plan: &Plan) -> Known {
     Known::new(read, plan.run_time.is_ok())
 }
 
-/// Loads the programs where the method allows it, and notes in the facts what came of it.
-fn open_feed(host: &Host, facts: &mut Facts, settings: &Sources) -> Option<Feed> {
-    if !matches!(settings.method, Method::Auto | Method::Bpf) || facts.bpf.is_err() {
+fn wants_bpf(facts: &Facts, settings: &Sources) -> bool {
+    matches!(settings.method, Method::Auto | Method::Bpf) && facts.bpf.is_ok()
+}
+
+/// Loads the programs in a thread of its own: the verifier takes its time, and counters can be read meanwhile.
+fn begin_loading(host: &Arc<Host>, facts: &Facts, settings: &Sources) -> Option<Receiver<Result<Feed, Absence>>> {
+    if !wants_bpf(facts, settings) {
         return None;
     }
-    match Feed::open(host, facts) {
-        Ok(feed) => Some(feed),
-        Err(absence) => {
-            facts.bpf = Err(absence);
-            None
-        }
-    }
+    let (done, loading) = sync_channel(1);
+    let (host, facts) = (Arc::clone(host), facts.clone());
+    let started = thread::spawn("stallspan-load", move || {
+        // The sampler may have ended meanwhile: the programs go with the feed.
+        let _ended = done.send(Feed::open(&host, &facts));
+    });
+    started.is_ok().then_some(loading)
 }
 
 /// Whether the programs can be loaded here, by loading them: for `check`.
 pub fn try_bpf(host: &Host, facts: &mut Facts, settings: &Sources) {
-    drop(open_feed(host, facts, settings));
+    if wants_bpf(facts, settings) {
+        facts.bpf = Feed::open(host, facts).map(drop);
+    }
 }
 
 pub(super) fn answer(waiting: impl IntoIterator<Item = oneshot::Sender<()>>) {
