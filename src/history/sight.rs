@@ -113,13 +113,16 @@ impl Sight {
         seen
     }
 
-    /// Forgets what ended before `cutoff`.
+    /// Forgets what lies before `cutoff`, which then counts as not seen.
     pub(super) fn expire(&mut self, cutoff: u64) {
         while self.holes.front().is_some_and(|hole| hole.1 <= cutoff) {
             self.holes.pop_front();
         }
         while self.stretches.len() > 1 && self.stretches.front().is_some_and(|stretch| stretch.1 <= cutoff) {
             self.stretches.pop_front();
+        }
+        if let Some((from, until)) = self.stretches.front_mut() {
+            (*from, *until) = ((*from).max(cutoff), (*until).max(cutoff));
         }
     }
 }

@@ -180,9 +180,10 @@ impl Waits {
         self.lanes.iter().filter_map(|lane| lane.ended.oldest()).min()
     }
 
-    /// When the last wait ended, or was looked at.
+    /// When the last wait ended, or was looked at, also of those that were dropped.
     pub(super) fn newest(&self) -> Option<u64> {
         let open = self.open.first().map(|_| self.open_at);
-        self.lanes.iter().filter_map(|lane| lane.ended.newest()).chain(open).max()
+        let dropped = (self.known_from > 0).then_some(self.known_from);
+        self.lanes.iter().filter_map(|lane| lane.ended.newest()).chain(open).chain(dropped).max()
     }
 }
