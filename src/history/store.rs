@@ -185,6 +185,12 @@ impl Store {
         self.entries.get(&subject).and_then(|entry| entry.series.newest())
     }
 
+    /// When a window of a subject was last asked for; `None` is never.
+    #[must_use]
+    pub fn asked(&self, subject: Subject) -> Option<Mono> {
+        self.entries.get(&subject).map(|entry| Mono(entry.series.asked())).filter(|asked| asked.0 > 0)
+    }
+
     /// Subjects of which a window was asked for since `cutoff`.
     #[must_use]
     pub fn asked_since(&self, cutoff: Mono) -> Vec<Subject> {
