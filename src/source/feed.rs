@@ -42,6 +42,8 @@ pub(super) struct Feed {
     names: HashMap<ContainerKey, String>,
     /// Containers whose name changed since the history was told.
     renamed: Vec<ContainerKey>,
+    /// Containers that got a slot since then.
+    unseen: Vec<ContainerKey>,
     /// Length of the clock tick in which the kernel tells start times, ns.
     tick_ns: u64,
     lost: u64,
@@ -69,14 +71,10 @@ impl Feed {
     /// Loads the programs, or says why that cannot be.
     pub(super) fn open(host: &Host, facts: &Facts) -> Result<Self, Absence> {
         let btf = kernel_btf().map_err(|error| error.absence())?;
-        let mut source =
-            BpfSource::open(&btf, &BpfSettings { hierarchy: hierarchy(facts), ..BpfSettings::default() }).map_err(|error| {
-                tracing::warn!(%error, "the eBPF programs were not loaded; delays are read from counters");
-                error.absence()
-            })?;
-        if let Err(error) = source.set_floors(Slot::HOST, Some(FLOOR_NS), None) {
-            tracing::debug!(%error, "waits of host processes are not told one by one");
-        }
+        let source = BpfSource::open(&btf, &BpfSettings { hierarchy: hierarchy(facts), ..BpfSettings::default() }).map_err(|error| {
+            tracing::warn!(%error, "the eBPF programs were not loaded; delays are read from counters");
+            error.absence()
+        })?;
         let free = (1..source.slots()).rev().map(Slot).collect();
         tracing::info!(map_bytes = source.map_bytes(), "every wait is seen: eBPF programs are loaded");
         Ok(Self {
@@ -88,6 +86,7 @@ impl Feed {
             runners: HashMap::new(),
             names: HashMap::new(),
             renamed: Vec::new(),
+            unseen: Vec::new(),
             tick_ns: 1_000_000_000 / host.identity().clock_ticks.max(1),
             lost: 0,
             drained_at: Mono(0),
@@ -99,7 +98,12 @@ impl Feed {
     /// What the programs see of each wait.
     pub(super) fn fields(&self) -> EventFields {
         let offer = self.source.offer();
-        EventFields { throttled: offer.throttle != ThrottleClock::Absent, culprits: true, memory: offer.reclaim && offer.compaction }
+        EventFields {
+            throttled: offer.throttle != ThrottleClock::Absent,
+            culprits: true,
+            memory: offer.reclaim && offer.compaction,
+            some_subjects: true,
+        }
     }
 
     /// Gives containers that have a cgroup a slot, and takes it from those that ended.
@@ -124,6 +128,7 @@ impl Feed {
             if let Err(error) = told.and_then(|()| self.source.set_cgroup(cgroup, slot)) {
                 tracing::debug!(%error, "a container's waits are counted for the host");
             }
+            self.unseen.push(*key);
             self.enrolled.insert(*key, Enrolled { slot, cgroup, active: false });
             self.by_slot.insert(slot, *key);
         }
@@ -149,6 +154,9 @@ impl Feed {
             if let (Some(culprit), Some(name)) = (self.runners.get(&Who::Container(key)), self.names.get(&key)) {
                 history.culprit_name(*culprit, name, Some(Subject::Container(key)));
             }
+        }
+        for key in std::mem::take(&mut self.unseen) {
+            history.sees(Subject::Container(key), now);
         }
         let mut records = Vec::new();
         while self.source.drain(|record| records.push(record)).more {}
@@ -239,6 +247,16 @@ impl Feed {
 
     /// Tells the history which waits of these subjects have not ended; before the drain that follows.
     pub(super) fn tell_open(&mut self, now: Mono, subjects: &[Subject], roster: &Roster, history: &mut Store) {
+        for subject in subjects {
+            if let Subject::Process(key) = subject
+                && roster
+                    .process(*key)
+                    .and_then(|process| process.container)
+                    .is_some_and(|container| self.enrolled.contains_key(&container))
+            {
+                history.sees(*subject, now);
+            }
+        }
         // A wait told as open twice might have ended, and been written down, in between.
         if now.since(self.opened_at) < OPEN_SPACING_NS {
             return;
