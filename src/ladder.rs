@@ -120,10 +120,15 @@ fn first<T: Copy>(sources: [Result<T, Absence>; 2]) -> Result<T, Absence> {
     best.or_else(|reason| next.map_err(|below| if reason == Absence::Disabled { below } else { reason }))
 }
 
-/// The eBPF rung: a method that does not begin with it loads no program at all.
+/// The eBPF rung: a method that does not begin with it loads no program at all. `auto` begins below it until the source has
+/// gone through all of its live lanes; who asks for it by name gets it.
 const fn bpf(facts: &Facts, method: Method) -> Result<(), Absence> {
     match method {
-        Method::Auto | Method::Bpf => facts.bpf,
+        Method::Bpf => facts.bpf,
+        Method::Auto => match facts.bpf {
+            Ok(()) => Err(Absence::Disabled),
+            Err(absence) => Err(absence),
+        },
         Method::Taskstats | Method::Schedstat => Err(Absence::Disabled),
     }
 }

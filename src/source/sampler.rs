@@ -142,7 +142,7 @@ impl Sampler {
         let mut facts = host.probe();
         let loading = begin_loading(&host, &facts, &settings);
         let unified = feed::hierarchy(&facts) == Hierarchy::Unified;
-        if loading.is_none() && matches!(settings.method, Method::Auto | Method::Bpf) && facts.bpf.is_ok() {
+        if loading.is_none() && wants_bpf(&facts, &settings) {
             facts.bpf = Err(Absence::Failed);
         }
         let plan = ladder::plan(&facts, &settings);
@@ -321,7 +321,7 @@ fn supplied(plan: &Plan) -> Known {
 }
 
 fn wants_bpf(facts: &Facts, settings: &Sources) -> bool {
-    matches!(settings.method, Method::Auto | Method::Bpf) && facts.bpf.is_ok()
+    settings.method == Method::Bpf && facts.bpf.is_ok()
 }
 
 /// Loads the programs in a thread of its own: the verifier takes its time, and counters can be read meanwhile.
