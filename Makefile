@@ -1,6 +1,10 @@
 # On a fresh Debian machine as root, `make demo` and `make test` do all set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint unit live guest bench accuracy figures peers setup
+<<<<<<< HEAD
+.PHONY: help demo test build lint unit live guest bench accuracy peers setup
+=======
+.PHONY: help demo test build lint unit live bpf bench accuracy peers setup
+>>>>>>> room-B
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -34,11 +38,8 @@ accuracy: setup peers ## only the comparison of spans with what the kernel told 
 	@STALLSPAN_BIN=$(CURDIR)/target/release/stallspan CHECKOUT_BIN=$(CURDIR)/target/release/examples/checkout \
 	  cargo test --locked --test live -- --test-threads=1 --nocapture chain::
 
-figures: setup peers ## CPU per span against the Collector, added latency, CPU and memory idle: measured, not tested (root, 5 min)
-	@cargo build --locked --release --bin stallspan
-	@install -D target/release/stallspan target/figures/stallspan # building the test builds another, with what only tests need
-	@STALLSPAN_BIN=$(CURDIR)/target/figures/stallspan \
-	  cargo test --locked --release --test live -- --test-threads=1 --nocapture figures::
+bpf: ## compile the eBPF programs anew (clang-14); `src/bpf/build.sh check` compares with what is committed
+	@src/bpf/build.sh
 
 bench: ## micro-benchmarks
 	@tests/setup.sh build

@@ -67,17 +67,24 @@ impl Plan {
 /// Decides from facts and configuration alone.
 #[must_use]
 pub fn plan(facts: &Facts, sources: &Sources) -> Plan {
-    let bpf = bpf(sources.method);
+    let bpf = bpf(facts, sources.method);
     let taskstats = taskstats(facts, sources.method);
     let schedstat = facts.schedstat;
     let switch_delayacct_on = switches_on(facts, sources);
-    let cpu = first([taskstats.map(|_| Evidence::Taskstats), schedstat.map(|()| Evidence::Schedstat)]);
+    let read = first([taskstats.map(|_| Evidence::Taskstats), schedstat.map(|()| Evidence::Schedstat)]);
+    let cpu = bpf.map(|()| Evidence::Bpf).or(read);
     let cgroup = |controller: &str| controller_state(facts, controller).map(|()| Evidence::Cgroup);
     let cpu_time = if facts.cgroups.layout == CgroupLayout::Missing { Err(Absence::Absent) } else { Ok(Evidence::Cgroup) };
 
     let mut delays = [Err(Absence::NotSupported); 8];
     for ((kind, since), slot) in DelayKind::ALL.into_iter().zip(SINCE_VERSION).zip(&mut delays) {
-        *slot = if kind == DelayKind::Cpu { cpu } else { accounted(facts, taskstats, kind, since, switch_delayacct_on) };
+        let counted = || accounted(facts, taskstats, kind, since, switch_delayacct_on);
+        *slot = match kind {
+            DelayKind::Cpu => cpu,
+            // Seen by the programs for every task, counted or not.
+            DelayKind::Reclaim | DelayKind::Compaction => counted().or_else(|reason| bpf.map(|()| Evidence::Bpf).map_err(|_| reason)),
+            _ => counted(),
+        };
     }
     Plan {
         delays,
@@ -113,10 +120,15 @@ fn first<T: Copy>(sources: [Result<T, Absence>; 2]) -> Result<T, Absence> {
     best.or_else(|reason| next.map_err(|below| if reason == Absence::Disabled { below } else { reason }))
 }
 
-/// The eBPF rung: a method that does not begin with it loads no program at all; this build has none to load.
-const fn bpf(method: Method) -> Result<(), Absence> {
+/// The eBPF rung: a method that does not begin with it loads no program at all. `auto` begins below it until the source has
+/// gone through all of its live lanes; who asks for it by name gets it.
+const fn bpf(facts: &Facts, method: Method) -> Result<(), Absence> {
     match method {
-        Method::Auto | Method::Bpf => Err(Absence::NotSupported),
+        Method::Bpf => facts.bpf,
+        Method::Auto => match facts.bpf {
+            Ok(()) => Err(Absence::Disabled),
+            Err(absence) => Err(absence),
+        },
         Method::Taskstats | Method::Schedstat => Err(Absence::Disabled),
     }
 }

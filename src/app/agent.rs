@@ -155,7 +155,12 @@ fn node(config: &Config) -> Node {
         resolution: config.sources.resolution,
         memory: config.sources.history_memory,
     };
-    let node = Node::new(Index::new(config.sources.retention), Store::new(history));
+    let mut store = Store::new(history);
+    if let Some(events) = config.traces.events {
+        let least_ns = events.min_wait.as_nanos().try_into().unwrap_or(u64::MAX);
+        store.tell_stalls(history::StallSettings { most: events.max_per_span, least_ns });
+    }
+    let node = Node::new(Index::new(config.sources.retention), store);
     if config.containers.containerd.is_none() {
         node.set_containerd(Err(Absence::Disabled));
     }

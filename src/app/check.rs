@@ -14,6 +14,7 @@ use crate::host::{Host, HostError};
 use crate::ladder::{self, CheckItem, CheckStatus};
 use crate::model::Absence;
 use crate::runtime::{Stop, Tasks};
+use crate::source;
 
 /// `containers.containerd.endpoint` where nothing else was said.
 const DEFAULT_SOCKET: &str = "/run/containerd/containerd.sock";
@@ -23,7 +24,8 @@ pub async fn look(config: &Config) -> Vec<CheckItem> {
     let tasks = Tasks::new();
     let mut items = match Host::open(&config.sources.procfs_root, &config.sources.cgroupfs_root) {
         Ok(host) => {
-            let facts = host.probe();
+            let mut facts = host.probe();
+            source::try_bpf(&host, &mut facts, &config.sources);
             let plan = ladder::plan(&facts, &config.sources);
             ladder::checks(&facts, &plan, &config.sources)
         }

@@ -88,7 +88,8 @@ impl Store {
             between(&entry.series, start, end)
         });
         let waits = entry.and_then(|entry| entry.single_waits());
-        let known_from = waits.map_or(self.forgotten, |waits| waits.known_from());
+        let unseen = entry.is_none_or(|entry| entry.known_from(self.forgotten, self.some_subjects).is_none()) && self.some_subjects;
+        let known_from = if unseen { u64::MAX } else { waits.map_or(self.forgotten, |waits| waits.known_from()) };
         Some(View::new(polled, waits, &self.sight, known_from, cut))
     }
 

@@ -14,6 +14,8 @@ pub(super) struct Entry {
     pub(super) series: Series,
     /// Absent until waits are seen as events.
     waits: Option<Box<Waits>>,
+    /// Since when its waits are seen, where not everybody's are.
+    pub(super) seen: Option<u64>,
 }
 
 impl Entry {
@@ -37,6 +39,11 @@ impl Entry {
     /// Tells of the waits in progress.
     pub(super) fn record_open(&mut self, open: &[OpenWait], at: u64, known_from: u64) {
         self.waits(known_from).record_open(open, at);
+    }
+
+    /// From when on its waits can be known; `None`: they are not seen.
+    pub(super) fn known_from(&self, forgotten: u64, some_subjects: bool) -> Option<u64> {
+        if some_subjects { self.seen.map(|seen| seen.max(forgotten)) } else { Some(forgotten) }
     }
 
     fn waits(&mut self, known_from: u64) -> &mut Waits {

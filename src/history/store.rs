@@ -54,6 +54,8 @@ pub struct Store {
     pub(super) clock: Clock,
     pub(super) sight: Sight,
     pub(super) names: Names,
+    /// Only subjects told of are seen by the event source.
+    pub(super) some_subjects: bool,
     /// Heap of all entries, bytes.
     heap: usize,
     /// Newest instant seen: the age of readings is measured from it.
@@ -73,6 +75,7 @@ impl Store {
             clock: Clock::default(),
             sight: Sight::default(),
             names: Names::default(),
+            some_subjects: false,
             heap: 0,
             now: 0,
             forgotten: 0,
@@ -88,13 +91,25 @@ impl Store {
     pub fn record(&mut self, reading: Reading) {
         let spacing = nanoseconds(MIN_SPACING.min(self.settings.resolution));
         let cutoff = reading.at.0.saturating_sub(nanoseconds(self.settings.retention));
-        let events = self.sight.is_live().then_some(self.forgotten);
-        self.change(reading.subject, reading.at, |entry| entry.record(&reading, spacing, cutoff, events));
+        let (live, forgotten, some_subjects) = (self.sight.is_live(), self.forgotten, self.some_subjects);
+        self.change(reading.subject, reading.at, |entry| {
+            let events = entry.known_from(forgotten, some_subjects).filter(|_| live);
+            entry.record(&reading, spacing, cutoff, events);
+        });
     }
 
     /// An event source begins to see all waits that end after `at`, over its floor. What it sees of each is told by `fields`.
     pub fn events_begin(&mut self, at: Mono, fields: EventFields) {
+        self.some_subjects = fields.some_subjects;
         self.sight.begin(at.0, fields);
+    }
+
+    /// From `at` on the event source sees this subject's waits. To be told where it does not see everybody's
+    /// ([`EventFields::some_subjects`]); until then its waits are known from readings only. The first word stands.
+    pub fn sees(&mut self, subject: Subject, at: Mono) {
+        self.change(subject, at, |entry| {
+            entry.seen.get_or_insert(at.0);
+        });
     }
 
     /// All waits that ended until `at` have been recorded, or told as lost. Windows that end later are not wholly covered.
@@ -118,20 +133,30 @@ impl Store {
         if wait.begin >= wait.end {
             return;
         }
-        let known_from = self.forgotten;
+        let (forgotten, some_subjects) = (self.forgotten, self.some_subjects);
         for subject in subjects {
-            self.change(*subject, wait.end, |entry| entry.record_wait(&wait, known_from));
+            if some_subjects && self.entries.get(subject).is_none_or(|entry| entry.seen.is_none()) {
+                continue;
+            }
+            self.change(*subject, wait.end, |entry| {
+                if let Some(known_from) = entry.known_from(forgotten, some_subjects) {
+                    entry.record_wait(&wait, known_from);
+                }
+            });
         }
     }
 
     /// Tells which waits for a CPU of a subject are in progress at an instant: all of them, each time. To be told before
     /// the waits are recorded that ended after that instant, for a wait is taken out when its end is recorded.
     pub fn record_open_waits(&mut self, subject: Subject, open: &[OpenWait], at: Mono) {
-        let known_from = self.forgotten;
-        if open.is_empty() && !self.entries.contains_key(&subject) {
-            return;
+        let known_from = |entry: &Entry| entry.known_from(self.forgotten, self.some_subjects);
+        let known_from = match self.entries.get(&subject) {
+            Some(entry) => known_from(entry),
+            None => known_from(&Entry::default()).filter(|_| !open.is_empty()),
+        };
+        if let Some(known_from) = known_from {
+            self.change(subject, at, |entry| entry.record_open(open, at.0, known_from));
         }
-        self.change(subject, at, |entry| entry.record_open(open, at.0, known_from));
     }
 
     /// What a culprit is called, and which container it is. At most 4096 have a name, those told of last; a number told
@@ -188,7 +213,7 @@ impl Store {
     /// When a window of a subject was last asked for; `None` is never.
     #[must_use]
     pub fn asked(&self, subject: Subject) -> Option<Mono> {
-        self.series.get(&subject).map(|series| Mono(series.asked())).filter(|asked| asked.0 > 0)
+        self.entries.get(&subject).map(|entry| Mono(entry.series.asked())).filter(|asked| asked.0 > 0)
     }
 
     /// Subjects of which a window was asked for since `cutoff`.

@@ -16,7 +16,7 @@ const END: u64 = START + 400 * MS;
 /// Tasks are known to wait for nothing even where nothing was told of them.
 const ONE: Subject = Subject::Task(TaskKey { tid: 1, start_ticks: 1 });
 const TWO: Subject = Subject::Task(TaskKey { tid: 2, start_ticks: 1 });
-const ALL: EventFields = EventFields { throttled: true, culprits: true, memory: true };
+const ALL: EventFields = EventFields { throttled: true, culprits: true, memory: true, some_subjects: false };
 const MOST: usize = 5;
 
 fn store(memory: usize) -> Store {

@@ -174,6 +174,11 @@ impl Host {
     }
 }
 
+/// The kernel's description of its own types; `Absent` where it was built without `CONFIG_DEBUG_INFO_BTF`.
+pub fn kernel_btf() -> Result<Vec<u8>, HostError> {
+    probe::kernel_btf()
+}
+
 /// Raises the soft limit of open files to the hard one, for a file is kept open for each process. Returns what holds now.
 #[must_use]
 pub fn raise_open_files() -> u64 {

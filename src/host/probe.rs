@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::model::{Absence, Capabilities, Facts, Namespaces, TaskstatsFacts};
+use crate::model::{Absence, Capabilities, Capability, Facts, Namespaces, TaskstatsFacts};
 use crate::parse::node::proc_schedstat;
 use crate::parse::schedstat::schedstat;
 use crate::parse::text::{number32, shown, single};
@@ -15,6 +15,8 @@ use super::process::{stat, status};
 use super::taskstats::Taskstats;
 
 /// Type information that BPF programs are fitted with; sysfs stands where it always does.
+/// Ten times what kernels have.
+const BTF_MOST: usize = 64 << 20;
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// The switch of delay accounting (5.14+).
 pub(super) const DELAYACCT: &str = "sys/kernel/task_delayacct";
@@ -26,6 +28,8 @@ const LINK_LIMIT: usize = 64;
 
 pub(super) fn probe(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> Facts {
     let own = status(proc, std::process::id(), "self");
+    let capabilities = Capabilities(own.ok().and_then(|status| status.effective).unwrap_or(0));
+    let btf = Path::new(BTF).exists();
     Facts {
         kernel_release: identity.kernel_release.clone(),
         procfs: procfs(proc),
@@ -39,15 +43,31 @@ pub(super) fn probe(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> Fa
         psi_cgroup: psi_cgroup(layout),
         irq_time: irq_time(proc),
         cgroups: layout.facts(),
-        btf: Path::new(BTF).exists(),
-        capabilities: Capabilities(own.ok().and_then(|status| status.effective).unwrap_or(0)),
+        btf,
+        bpf: bpf(btf, capabilities),
+        capabilities,
         namespaces: namespaces(proc),
+    }
+}
+
+/// What can be said of eBPF without loading a program (Documentation/bpf; CAP_BPF and CAP_PERFMON since 5.8).
+fn bpf(btf: bool, capabilities: Capabilities) -> Result<(), Absence> {
+    let enough = capabilities.has(Capability::SysAdmin) || capabilities.has(Capability::Bpf) && capabilities.has(Capability::Perfmon);
+    match (btf, enough) {
+        (false, _) => Err(Absence::NotSupported),
+        (true, false) => Err(Absence::NoPermission),
+        (true, true) => Ok(()),
     }
 }
 
 /// A switch under `/proc/sys`; `None` where the kernel has none.
 pub(super) fn switch(proc: &Root, name: &str) -> Option<bool> {
     single(&proc.read(name, SMALL).ok()?).map(|value| value != 0)
+}
+
+/// About 6 MiB on a distribution's kernel.
+pub(super) fn kernel_btf() -> Result<Vec<u8>, HostError> {
+    read_path(Path::new(BTF), BTF_MOST)
 }
 
 /// Whether a file may be opened for writing; nothing is written.

@@ -75,7 +75,7 @@ pub fn checks(facts: &Facts, plan: &Plan, sources: &Sources) -> Vec<CheckItem> {
     let nothing_left = plan.best().is_none();
     vec![
         procfs(facts),
-        bpf(sources.method).fail_if(asked(Method::Bpf)),
+        bpf(facts, sources.method).fail_if(asked(Method::Bpf)),
         taskstats(facts, plan).fail_if(asked(Method::Taskstats) || nothing_left),
         task_delayacct(facts, plan),
         schedstat(facts).fail_if(asked(Method::Schedstat) || nothing_left),
@@ -114,16 +114,35 @@ fn procfs(facts: &Facts) -> CheckItem {
     }
 }
 
-fn bpf(method: Method) -> CheckItem {
+fn bpf(facts: &Facts, method: Method) -> CheckItem {
     const ID: &str = "bpf";
     match method {
         Method::Taskstats | Method::Schedstat => CheckItem::pass(ID, "not used: sources.method begins below it"),
-        Method::Auto | Method::Bpf => CheckItem::warn(
+        Method::Auto if facts.bpf.is_ok() => CheckItem::warn(
             ID,
-            "this build has no BPF source (not_supported)",
+            "eBPF programs can be loaded here; `auto` does not load them yet",
             "single waits: stall events, longest wait, wall-clock time stalled, and who ran meanwhile",
-            "set `sources.method: taskstats`; delays are then read from delay accounting",
+            "set `sources.method: bpf`",
         ),
+        Method::Auto | Method::Bpf => match facts.bpf {
+            Ok(()) => CheckItem::pass(ID, "the programs load: every wait is seen, and who ran meanwhile"),
+            Err(absence) => CheckItem::warn(
+                ID,
+                format!("eBPF programs cannot be loaded ({})", absence.word()),
+                "single waits: stall events, longest wait, wall-clock time stalled, and who ran meanwhile",
+                bpf_cure(absence),
+            ),
+        },
+    }
+}
+
+const fn bpf_cure(absence: Absence) -> &'static str {
+    match absence {
+        Absence::NoPermission => "setcap cap_bpf,cap_perfmon,cap_net_admin+ep \"$(command -v stallspan)\"",
+        Absence::Absent | Absence::NotSupported => {
+            "use a kernel of 5.11 or later built with CONFIG_DEBUG_INFO_BTF; until then delays are read from delay accounting"
+        }
+        _ => "see the log of `stallspan run`: it holds the verifier's last lines; until then delays are read from delay accounting",
     }
 }
 

@@ -42,6 +42,7 @@ fn fit() -> Facts {
             v2: vec!["cpu".to_owned(), "memory".to_owned()],
             relative_paths: false,
         },
+        bpf: Err(Absence::NotSupported),
         btf: true,
         capabilities: Capabilities(u64::MAX),
         namespaces: Namespaces { pid: Some(true), net: Some(true), user: Some(true), cgroup: Some(true) },

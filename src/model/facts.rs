@@ -31,6 +31,8 @@ pub struct Facts {
     pub cgroups: CgroupFacts,
     /// `/sys/kernel/btf/vmlinux` is there.
     pub btf: bool,
+    /// Whether eBPF programs can be loaded, as far as was tried.
+    pub bpf: Result<(), Absence>,
     /// Effective capabilities of the agent.
     pub capabilities: Capabilities,
     /// Which of the agent's namespaces are the host's.
@@ -55,6 +57,7 @@ impl Facts {
             irq_time: None,
             cgroups: CgroupFacts::default(),
             btf: false,
+            bpf: Err(Absence::NotSupported),
             capabilities: Capabilities::default(),
             namespaces: Namespaces::default(),
         }

@@ -73,6 +73,8 @@ pub struct EventFields {
     pub culprits: bool,
     /// Direct reclaim and compaction.
     pub memory: bool,
+    /// Not every task is seen: only subjects told of (`history::Store::sees`) are, from then on.
+    pub some_subjects: bool,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! panic. Deliberately not here: opening anything (`host`), deciding which source counts (`ladder`), turning totals
 //! into differences (`source`, `history`).
 
+pub mod btf;
 pub mod cgroup;
 pub mod netlink;
 pub mod node;

@@ -26,8 +26,10 @@
 mod account;
 mod accounting;
 mod ages;
+pub mod bpf;
 mod collect;
 mod conservation;
+mod feed;
 mod handle;
 mod meter;
 mod node;
@@ -43,4 +45,4 @@ mod live_tests;
 
 pub use handle::SamplerHandle;
 pub use node::{Collection, Node};
-pub use sampler::{RESCAN_SPACING, start};
+pub use sampler::{RESCAN_SPACING, start, try_bpf};

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,15 +11,18 @@ use tokio::sync::oneshot;
 
 use super::account::Known;
 use super::accounting::Accounting;
+use super::bpf::Hierarchy;
 use super::conservation::Conservation;
+use super::feed;
+use super::feed::Feed;
 use super::handle::{Cover, Inbox, Mailbox};
 use super::meter::{Look, Meter};
 use super::roster::{Group, Roster};
 use super::{Node, SamplerHandle};
-use crate::config::meaning::{Sources, TaskDelayacct};
+use crate::config::meaning::{Method, Sources, TaskDelayacct};
 use crate::host::{Host, raise_open_files};
 use crate::ladder::{self, Plan};
-use crate::model::{ContainerSnapshot, Mono, Reading};
+use crate::model::{Absence, ContainerSnapshot, DelayKind, Evidence, Facts, Mono, Reading};
 use crate::runtime::clock::{both_now, mono_now};
 use crate::runtime::thread;
 
@@ -28,6 +32,9 @@ pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// The first collection waits so long for the container runtime's first answer: without names its containers would be told
 /// as others than those of the next collection.
 const FIRST_COLLECTION: Duration = Duration::from_millis(500);
+
+/// The first look waits so long for the programs; they mostly take less, and the first spans are then told exactly.
+const LOADING: Duration = Duration::from_millis(700);
 
 /// Least time between looks for new processes that were asked for.
 pub const RESCAN_SPACING: Duration = Duration::from_millis(50);
@@ -39,6 +46,12 @@ pub(super) struct Sampler {
     pub(super) settings: Sources,
     pub(super) plan: Plan,
     pub(super) meter: Meter,
+    /// Single waits, where eBPF programs are loaded.
+    pub(super) feed: Option<Feed>,
+    /// The programs, while they are being loaded.
+    loading: Option<Receiver<Result<Feed, Absence>>>,
+    /// Containers are named by the unified hierarchy.
+    pub(super) unified: bool,
     /// What plan and instrument supply.
     pub(super) supplied: Known,
     pub(super) accounting: Accounting,
@@ -51,6 +64,8 @@ pub(super) struct Sampler {
     /// When the first sweep began; `None` until it is over. Whoever is born later is born under our eyes.
     pub(super) began: Option<Mono>,
     started: Mono,
+    /// What came of loading the programs.
+    bpf: Result<(), Absence>,
     pub(super) swept: Option<Mono>,
     /// Length of the kernel's clock tick, in which it tells start times.
     pub(super) tick_ns: u64,
@@ -124,11 +139,21 @@ fn switch_on(host: &Host, settings: &Sources) -> bool {
 
 impl Sampler {
     pub(super) fn new(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> Self {
-        let plan = ladder::plan(&host.probe(), &settings);
+        let mut facts = host.probe();
+        let loading = begin_loading(&host, &facts, &settings);
+        let unified = feed::hierarchy(&facts) == Hierarchy::Unified;
+        if loading.is_none() && wants_bpf(&facts, &settings) {
+            facts.bpf = Err(Absence::Failed);
+        }
+        let plan = ladder::plan(&facts, &settings);
         let now = mono_now();
         let tick_ns = 1_000_000_000 / host.identity().clock_ticks.max(1);
         Self {
             meter: Meter::open(&plan),
+            feed: None,
+            loading,
+            unified,
+            bpf: facts.bpf,
             supplied: supplied(&plan),
             plan,
             accounting: Accounting::default(),
@@ -155,7 +180,9 @@ impl Sampler {
     }
 
     fn run(&mut self, mailbox: &Mailbox) {
+        self.take_feed(LOADING);
         loop {
+            self.take_feed(Duration::ZERO);
             let now = mono_now();
             self.regular(now);
             self.serve(now);
@@ -165,6 +192,24 @@ impl Sampler {
             }
             self.accept(inbox);
         }
+    }
+
+    /// Takes the programs over once they are loaded, or notes why they are not.
+    fn take_feed(&mut self, patience: Duration) {
+        let Some(loading) = &self.loading else { return };
+        let outcome = match loading.recv_timeout(patience) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => return,
+            Err(RecvTimeoutError::Disconnected) => Err(Absence::Failed),
+        };
+        self.loading = None;
+        self.bpf = outcome.as_ref().map(|_| ()).map_err(|absence| *absence);
+        if let Ok(feed) = outcome {
+            self.node.history_mut().events_begin(mono_now(), feed.fields());
+            self.feed = Some(feed);
+        }
+        self.plan = ladder::plan(&Facts { bpf: self.bpf, ..self.host.probe() }, &self.settings);
+        self.supplied = supplied(&self.plan);
     }
 
     /// The instant at which something is due.
@@ -251,19 +296,53 @@ impl Sampler {
         for reading in self.out.drain(..) {
             history.record(reading);
         }
+        if let Some(feed) = &mut self.feed {
+            feed.drain(mono, &self.roster, &mut history);
+        }
     }
 
     /// Follows `kernel.task_delayacct`: what is supplied changes with it.
     fn watch_switch(&mut self) {
         if self.accounting.observe(mono_now(), self.host.task_delayacct()) {
-            self.plan = ladder::plan(&self.host.probe(), &self.settings);
+            let facts = Facts { bpf: self.bpf, ..self.host.probe() };
+            self.plan = ladder::plan(&facts, &self.settings);
             self.supplied = supplied(&self.plan);
         }
     }
 }
 
+/// What readings supply. Reclaim and compaction that only single waits tell are in no reading.
 fn supplied(plan: &Plan) -> Known {
-    Known::new(plan.delays.map(|supply| supply.is_ok()), plan.run_time.is_ok())
+    let mut read = plan.delays.map(|supply| supply.is_ok_and(|evidence| evidence != Evidence::Bpf));
+    if let Some(cpu) = read.get_mut(DelayKind::Cpu as usize) {
+        *cpu = plan.delay(DelayKind::Cpu).is_ok();
+    }
+    Known::new(read, plan.run_time.is_ok())
+}
+
+fn wants_bpf(facts: &Facts, settings: &Sources) -> bool {
+    settings.method == Method::Bpf && facts.bpf.is_ok()
+}
+
+/// Loads the programs in a thread of its own: the verifier takes its time, and counters can be read meanwhile.
+fn begin_loading(host: &Arc<Host>, facts: &Facts, settings: &Sources) -> Option<Receiver<Result<Feed, Absence>>> {
+    if !wants_bpf(facts, settings) {
+        return None;
+    }
+    let (done, loading) = sync_channel(1);
+    let (host, facts) = (Arc::clone(host), facts.clone());
+    let started = thread::spawn("stallspan-load", move || {
+        // The sampler may have ended meanwhile: the programs go with the feed.
+        let _ended = done.send(Feed::open(&host, &facts));
+    });
+    started.is_ok().then_some(loading)
+}
+
+/// Whether the programs can be loaded here, by loading them: for `check`.
+pub fn try_bpf(host: &Host, facts: &mut Facts, settings: &Sources) {
+    if wants_bpf(facts, settings) {
+        facts.bpf = Feed::open(host, facts).map(drop);
+    }
 }
 
 pub(super) fn answer(waiting: impl IntoIterator<Item = oneshot::Sender<()>>) {

@@ -6,6 +6,7 @@ use super::handle::Cover;
 use super::roster::{Group, Roster};
 use super::sampler::{SWEEP_EVERY, Sampler, answer, nanoseconds};
 use crate::model::{ContainerKey, Mono, Subject};
+use crate::runtime::clock::mono_now;
 
 /// Least time between readings of one group that were asked for: those who ask sooner wait and share one.
 const COVER_SPACING_NS: u64 = 500_000;
@@ -65,11 +66,29 @@ impl Sampler {
         for cover in &due {
             for subject in &cover.subjects {
                 self.roster.want(*subject, now.plus(ACTIVE_NS));
+                self.watch_closely(*subject);
                 self.freshen(*subject, cover.until);
             }
         }
+        self.tell_open(&due);
         self.flush();
         answer(due.into_iter().map(|cover| cover.done));
+    }
+
+    /// Shorter waits of whoever sends spans are told one by one.
+    fn watch_closely(&mut self, subject: Subject) {
+        if let Some(feed) = &mut self.feed
+            && let Some(Group::Container(key)) = self.roster.group(subject)
+        {
+            feed.watch_closely(key);
+        }
+    }
+
+    /// Waits in progress of those who are asked for: told before what ended since is written down.
+    fn tell_open(&mut self, due: &VecDeque<Cover>) {
+        let Some(feed) = &mut self.feed else { return };
+        let subjects: Vec<Subject> = due.iter().flat_map(|cover| cover.subjects.iter().copied()).collect();
+        feed.tell_open(mono_now(), &subjects, &self.roster, &mut self.node.history_mut());
     }
 
     /// When a request may be served: not sooner than its groups may be read again.

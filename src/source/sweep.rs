@@ -176,6 +176,9 @@ impl Sampler {
         }
         self.close_cells(&live);
         self.attach_cgroups(&live);
+        if let Some(feed) = &mut self.feed {
+            feed.enroll(&self.roster, &node.index(), self.unified);
+        }
     }
 
     fn open_cells(&mut self, live: &[Arc<Container>], moves: &[(u32, Option<ContainerKey>)], now: Mono) {

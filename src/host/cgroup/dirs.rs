@@ -67,6 +67,16 @@ impl Throttle {
 }
 
 impl CgroupDirs {
+    /// Inode of its directory in the unified hierarchy, or in that of the v1 `cpu` (else `memory`) controller: the cgroup's
+    /// id there (kernfs numbers both alike).
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "room host opens kernel files: here is where")]
+    pub fn inode(&self, unified: bool) -> Option<u64> {
+        let v1 = [&self.cpu, &self.memory].into_iter().flatten().find(|place| !place.unified);
+        let place = if unified { self.unified.as_ref() } else { v1 }?;
+        std::fs::metadata(&place.dir).ok().map(|meta| std::os::unix::fs::MetadataExt::ino(&meta))
+    }
+
     /// Hierarchies whose path does not carry the mark hold the container's tasks in a cgroup shared with others
     /// (the root, the runtime's service): their numbers would not be the container's.
     pub(crate) fn find(layout: &Layout, memberships: &[Membership], mark: &str) -> Self {

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
+/* Which container a task belongs to. */
+#pragma once
+#include "state.h"
+
+#define CGROUP_DEPTH 8 /* parents asked until one leads to a slot */
+
+static __always_inline u32 find_slot(struct css_set *css)
+{
+	struct cgroup *cgroup;
+	if (hierarchy == 0)
+		cgroup = BPF_CORE_READ(css, dfl_cgrp);
+	else
+		cgroup = BPF_CORE_READ(css, subsys[(hierarchy - 1) & 15], cgroup);
+	for (int depth = 0; depth < CGROUP_DEPTH && cgroup; depth++) {
+		u64 id = BPF_CORE_READ(cgroup, kn, id);
+		u32 *slot = bpf_map_lookup_elem(&slots, &id);
+		if (slot)
+			return *slot < slots_max ? *slot : SLOT_HOST;
+		cgroup = BPF_CORE_READ(cgroup, self.parent, cgroup);
+	}
+	return SLOT_HOST;
+}
+
+static __always_inline u32 slot_of(struct task_struct *task, struct task_state *state)
+{
+	u32 zero = 0;
+	struct control *control = bpf_map_lookup_elem(&controls, &zero);
+	u32 generation = control ? control->generation : 0;
+	struct css_set *css = task->cgroups;
+	if (state->css != css || state->generation != generation) {
+		state->slot = find_slot(css);
+		state->css = css;
+		state->generation = generation;
+	}
+	return state->slot;
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+/*
+ * Every wait of every task, seen where it ends: one hook at sched_switch, one where a waiting task is moved, one where a
+ * task is born, and those of memory.h. The iterators prepare the tasks that were there before and tell who waits now.
+ */
+#include "wait.h"
+#include "memory.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* The compiler would make one load of two, from an address that it computes, which the verifier refuses. */
+#define ARGUMENT(variable, place) asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(variable) : "r"(ctx), "i"((place) * 8))
+
+#define MONO_EVERY_NS 100000000ull
+#define RUN_EVERY_NS 1000000ull
+
+/* The clock of run queues and CLOCK_MONOTONIC drift apart by parts in a million. */
+static __always_inline void mono_learn(struct cpu_state *cpu, u64 clock)
+{
+	if (clock - cpu->mono_at < MONO_EVERY_NS)
+		return;
+	cpu->mono_offset = bpf_ktime_get_ns() - clock;
+	cpu->mono_at = clock;
+}
+
+/* The run time of whoever ran until now, in large pieces. */
+static __always_inline void run_count(struct cpu_state *cpu, u32 next_slot, u64 clock)
+{
+	struct segment *ran = segment_at(cpu, cpu->head);
+	u32 slot = ran->slot;
+	if (slot == next_slot && clock - cpu->run_from < RUN_EVERY_NS)
+		return;
+	u64 from = cpu->run_from;
+	cpu->run_from = clock;
+	if (!ran->start || !from || slot == SLOT_IDLE)
+		return;
+	struct totals *totals = bpf_map_lookup_elem(&slot_totals, &slot);
+	if (totals)
+		totals->run_ns += clock - from;
+}
+
+SEC("tp_btf/sched_switch")
+int on_switch(u64 *ctx)
+{
+	struct task_struct *prev, *next;
+	if (prev_argument == 1) {
+		ARGUMENT(prev, 1);
+		ARGUMENT(next, 2);
+	} else {
+		ARGUMENT(prev, 2);
+		ARGUMENT(next, 3);
+	}
+	struct cpu_state *cpu = cpu_state(bpf_get_smp_processor_id());
+	if (!cpu)
+		return 0;
+	struct cfs_rq *queue = prev->se.cfs_rq;
+	u64 clock = queue->rq->clock;
+	mono_learn(cpu, clock);
+	if (throttle_begins(prev, queue)) {
+		struct task_state *state = state_of(prev);
+		if (state)
+			throttle_remember(state, queue, clock);
+	}
+	u32 slot = SLOT_IDLE;
+	if (next->pid) {
+		slot = SLOT_HOST;
+		struct task_state *state = state_of(next);
+		if (state) {
+			slot = slot_of(next, state);
+			wait_ends(cpu, next, state, slot, clock);
+		}
+	}
+	run_count(cpu, slot, clock);
+	segment_begin(cpu, next, slot, clock);
+	return 0;
+}
+
+/* The task still stands on its old CPU here, and the old run queue is locked: its segments stand still. */
+SEC("tp_btf/sched_migrate_task")
+int on_migrate(u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx[0];
+	u32 to = ctx[1];
+	if (task->on_rq != TASK_ON_RQ_MIGRATING)
+		return 0;
+	struct task_state *state = state_of(task);
+	if (!state || !state->known)
+		return 0;
+	u64 delay = task->sched_info.run_delay;
+	if (delay <= state->seen_delay)
+		return 0;
+	u64 ns = delay - state->seen_delay;
+	state->seen_delay = delay;
+	struct cfs_rq *queue = task->se.cfs_rq;
+	u64 clock = queue->rq->clock;
+	struct cpu_state *from = cpu_state(queue->rq->cpu);
+	struct cpu_state *here = cpu_state(bpf_get_smp_processor_id());
+	if (!from || !here)
+		return 0;
+	u64 part = 0;
+	if (state->throttle_queue) {
+		part = throttle_part(state, queue, clock);
+		part = part < ns ? part : ns;
+		throttle_move(state, task, to, clock);
+	}
+	u32 slot = slot_of(task, state);
+	struct explained *found = &here->scratch;
+	explain_clear(found);
+	if (slot != SLOT_HOST) {
+		explain(from, found, slot, clock - ns + part, clock);
+		blame_all(found, slot);
+		struct totals *totals = bpf_map_lookup_elem(&slot_totals, &slot);
+		if (totals) {
+			totals->self_ns += found->self_ns;
+			totals->idle_ns += found->idle_ns;
+		}
+	}
+	if (!state->has_settled) {
+		__builtin_memset(&state->settled, 0, sizeof(state->settled));
+		state->has_settled = 1;
+	}
+	settled_keep(&state->settled, found, ns, part);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int on_fork(u64 *ctx)
+{
+	make_state((struct task_struct *)ctx[1]);
+	return 0;
+}
+
+/* Tasks that were there before the programs. */
+SEC("iter/task")
+int prepare_tasks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	if (task)
+		make_state(task);
+	return 0;
+}
+
+/* Tasks of containers that wait now. */
+SEC("iter/task")
+int waiting_tasks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	if (!task)
+		return 0;
+	u64 queued = task->sched_info.last_queued;
+	if (!queued)
+		return 0;
+	struct task_state *state = state_of(task);
+	if (!state || !state->known)
+		return 0;
+	struct waiting_record record = { .slot = slot_of(task, state), .tgid = task->tgid, .tid = task->pid };
+	if (record.slot == SLOT_HOST)
+		return 0;
+	struct cfs_rq *queue = task->se.cfs_rq;
+	struct cpu_state *cpu = cpu_state(queue->rq->cpu);
+	if (!cpu)
+		return 0;
+	u64 delay = task->sched_info.run_delay;
+	u64 before = delay > state->seen_delay ? delay - state->seen_delay : 0;
+	if (state->has_settled) {
+		before += state->settled.ns;
+		record.throttled_ns = state->settled.throttled_ns;
+	}
+	record.task_started_ns = task->start_boottime;
+	record.process_started_ns = task->group_leader->start_boottime;
+	record.now_ns = bpf_ktime_get_ns();
+	record.begin_ns = queued + cpu->mono_offset - before;
+	if (state->throttle_queue == (u64)queue) {
+		u64 now = throttle_clock(queue, record.now_ns - cpu->mono_offset);
+		if (now > state->throttle_base)
+			record.throttled_ns += now - state->throttle_base;
+	}
+	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	return 0;
+}

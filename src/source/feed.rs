@@ -1,0 +1,298 @@
+//! Single waits on their way from the eBPF source into the history: whose they are, and who ran meanwhile.
+
+use std::collections::HashMap;
+
+use super::bpf::{BpfSettings, BpfSource, Comm, Hierarchy, Record, Runner, Slot, Task, ThrottleClock, Wait as Seen, Waiting};
+use super::roster::Roster;
+use crate::containers::Index;
+use crate::history::Store;
+use crate::host::{Host, kernel_btf};
+use crate::model::wait::{CulpritKey, EventFields, OpenWait, Wait};
+use crate::model::{Absence, ContainerKey, DelayKind, Facts, Mono, ProcessKey, Subject};
+
+/// Waits of containers that sent no span of late become records from here on: the contract's shortest event.
+const FLOOR_NS: u64 = 1_000_000;
+/// Waits of containers that send spans: what is shorter is told by the totals, spread over the time between readings.
+const ACTIVE_FLOOR_NS: u64 = 20_000;
+/// Reclaim and compaction: every one of them takes longer than this.
+const MEMORY_FLOOR_NS: u64 = 1_000;
+/// Least time between two looks at waits in progress: each looks at every task of the node.
+const OPEN_SPACING_NS: u64 = 5_000_000;
+/// Names of host processes that ran while others waited; more of them are `other`.
+const MAX_RUNNERS: usize = 4_096;
+
+/// A container in the programs' tables.
+#[derive(Clone, Copy, Debug)]
+struct Enrolled {
+    slot: Slot,
+    cgroup: u64,
+    active: bool,
+}
+
+/// Brings waits from the kernel into the history.
+pub(super) struct Feed {
+    source: BpfSource,
+    enrolled: HashMap<ContainerKey, Enrolled>,
+    by_slot: HashMap<Slot, ContainerKey>,
+    free: Vec<Slot>,
+    /// Slots whose containers ended: free for others once the ring was emptied of them.
+    leaving: Vec<Slot>,
+    runners: HashMap<Who, CulpritKey>,
+    /// What people call the containers that have a slot.
+    names: HashMap<ContainerKey, String>,
+    /// Containers whose name changed since the history was told.
+    renamed: Vec<ContainerKey>,
+    /// Containers that got a slot since then.
+    unseen: Vec<ContainerKey>,
+    /// Length of the clock tick in which the kernel tells start times, ns.
+    tick_ns: u64,
+    lost: u64,
+    drained_at: Mono,
+    opened_at: Mono,
+    open: Vec<Waiting>,
+}
+
+/// Who ran, as long as the agent lives: slots are used again, container keys are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Who {
+    Container(ContainerKey),
+    Host(Comm),
+}
+
+/// The hierarchy that names containers: a v1 `cpu` controller where there is one, for there runtimes put their containers.
+pub(super) fn hierarchy(facts: &Facts) -> Hierarchy {
+    match ["cpu", "memory"].iter().find(|name| facts.cgroups.v1.iter().any(|known| known == *name)) {
+        Some(name) => Hierarchy::Controller((*name).to_owned()),
+        None => Hierarchy::Unified,
+    }
+}
+
+impl Feed {
+    /// Loads the programs, or says why that cannot be.
+    pub(super) fn open(host: &Host, facts: &Facts) -> Result<Self, Absence> {
+        let btf = kernel_btf().map_err(|error| error.absence())?;
+        let source = BpfSource::open(&btf, &BpfSettings { hierarchy: hierarchy(facts), ..BpfSettings::default() }).map_err(|error| {
+            tracing::warn!(%error, "the eBPF programs were not loaded; delays are read from counters");
+            error.absence()
+        })?;
+        let free = (1..source.slots()).rev().map(Slot).collect();
+        tracing::info!(map_bytes = source.map_bytes(), "every wait is seen: eBPF programs are loaded");
+        Ok(Self {
+            source,
+            enrolled: HashMap::new(),
+            by_slot: HashMap::new(),
+            free,
+            leaving: Vec::new(),
+            runners: HashMap::new(),
+            names: HashMap::new(),
+            renamed: Vec::new(),
+            unseen: Vec::new(),
+            tick_ns: 1_000_000_000 / host.identity().clock_ticks.max(1),
+            lost: 0,
+            drained_at: Mono(0),
+            opened_at: Mono(0),
+            open: Vec::new(),
+        })
+    }
+
+    /// What the programs see of each wait.
+    pub(super) fn fields(&self) -> EventFields {
+        let offer = self.source.offer();
+        EventFields {
+            throttled: offer.throttle != ThrottleClock::Absent,
+            culprits: true,
+            memory: offer.reclaim && offer.compaction,
+            some_subjects: true,
+        }
+    }
+
+    /// Gives containers that have a cgroup a slot, and takes it from those that ended.
+    pub(super) fn enroll(&mut self, roster: &Roster, index: &Index, unified: bool) {
+        let ended: Vec<ContainerKey> = self.enrolled.keys().filter(|key| !roster.cells.contains_key(key)).copied().collect();
+        for key in ended {
+            self.dismiss(key);
+        }
+        for (key, cell) in &roster.cells {
+            if let Some(name) = index.container(*key).map(|container| container.display_name())
+                && self.names.get(key) != Some(&name)
+            {
+                self.names.insert(*key, name);
+                self.renamed.push(*key);
+            }
+            if self.enrolled.contains_key(key) {
+                continue;
+            }
+            let Some(cgroup) = cell.dirs.as_ref().and_then(|dirs| dirs.inode(unified)) else { continue };
+            let Some(slot) = self.free.pop() else { return };
+            let told = self.source.set_floors(slot, Some(FLOOR_NS), Some(MEMORY_FLOOR_NS));
+            if let Err(error) = told.and_then(|()| self.source.set_cgroup(cgroup, slot)) {
+                tracing::debug!(%error, "a container's waits are counted for the host");
+            }
+            self.unseen.push(*key);
+            self.enrolled.insert(*key, Enrolled { slot, cgroup, active: false });
+            self.by_slot.insert(slot, *key);
+        }
+    }
+
+    fn dismiss(&mut self, key: ContainerKey) {
+        let Some(enrolled) = self.enrolled.remove(&key) else { return };
+        // Gone with its directory is as good.
+        let _gone = self.source.remove_cgroup(enrolled.cgroup);
+        self.leaving.push(enrolled.slot);
+    }
+
+    /// A container began to send spans: its shorter waits are told one by one too.
+    pub(super) fn watch_closely(&mut self, key: ContainerKey) {
+        if let Some(enrolled) = self.enrolled.get_mut(&key).filter(|enrolled| !enrolled.active) {
+            enrolled.active = self.source.set_floors(enrolled.slot, Some(ACTIVE_FLOOR_NS), Some(MEMORY_FLOOR_NS)).is_ok();
+        }
+    }
+
+    /// Writes down what ended since the last time.
+    pub(super) fn drain(&mut self, now: Mono, roster: &Roster, history: &mut Store) {
+        for key in std::mem::take(&mut self.renamed) {
+            if let (Some(culprit), Some(name)) = (self.runners.get(&Who::Container(key)), self.names.get(&key)) {
+                history.culprit_name(*culprit, name, Some(Subject::Container(key)));
+            }
+        }
+        for key in std::mem::take(&mut self.unseen) {
+            history.sees(Subject::Container(key), now);
+        }
+        let mut records = Vec::new();
+        while self.source.drain(|record| records.push(record)).more {}
+        for record in records {
+            self.write(record, roster, history);
+        }
+        self.count_losses(now, history);
+        history.events_until(now);
+        self.drained_at = now;
+        for slot in std::mem::take(&mut self.leaving) {
+            if let Some(key) = self.by_slot.remove(&slot) {
+                self.names.remove(&key);
+            }
+            if self.source.clear_slot(slot).is_ok() {
+                self.free.push(slot);
+            }
+        }
+    }
+
+    fn count_losses(&mut self, now: Mono, history: &mut Store) {
+        let slots = self.by_slot.keys().copied().chain([Slot::HOST]);
+        let lost: u64 = slots.filter_map(|slot| self.source.totals(slot).ok()).map(|totals| totals.lost).sum();
+        if lost > self.lost {
+            tracing::warn!(records = lost - self.lost, "the ring of waits was full: spans of that time tell a coverage below 1");
+            history.record_lost(self.drained_at, now);
+        }
+        self.lost = lost;
+    }
+
+    fn write(&mut self, record: Record, roster: &Roster, history: &mut Store) {
+        let (task, wait) = match record {
+            Record::Wait(seen) => (seen.task, self.wait(&seen, history)),
+            Record::Reclaim(work) => (work.task, memory(work.task.tid, DelayKind::Reclaim, work.end_ns, work.length_ns)),
+            Record::Compaction(work) => (work.task, memory(work.task.tid, DelayKind::Compaction, work.end_ns, work.length_ns)),
+        };
+        let (process, container) = self.whose(&task, roster);
+        let subjects = [container.map(Subject::Container), Some(Subject::Process(process))];
+        for subject in subjects.into_iter().flatten() {
+            history.record_wait(&[subject], wait);
+        }
+    }
+
+    fn wait(&mut self, seen: &Seen, history: &mut Store) -> Wait {
+        let begin = Mono(seen.end_ns.saturating_sub(seen.length_ns));
+        let mut wait = Wait::new(seen.task.tid, DelayKind::Cpu, begin, Mono(seen.end_ns));
+        wait.throttled_ns = seen.throttled_ns;
+        wait.self_ns = seen.self_ns;
+        for share in &seen.culprits {
+            match self.culprit(share.runner, history) {
+                Some(culprit) => wait.blame(culprit, share.ns),
+                None => wait.neighbor_ns = wait.neighbor_ns.saturating_add(share.ns),
+            }
+        }
+        wait.neighbor_ns = wait.neighbor_ns.saturating_add(seen.other_ns);
+        wait
+    }
+
+    /// The number of whoever ran, and its name told to the history; `None` for several, and where there are too many.
+    fn culprit(&mut self, runner: Runner, history: &mut Store) -> Option<CulpritKey> {
+        let who = match runner {
+            Runner::Container(slot) => Who::Container(*self.by_slot.get(&slot)?),
+            Runner::Host(comm) => Who::Host(comm),
+            Runner::Others => return None,
+        };
+        if let Some(culprit) = self.runners.get(&who) {
+            return Some(*culprit);
+        }
+        if self.runners.len() >= MAX_RUNNERS {
+            return None;
+        }
+        let culprit = CulpritKey(u32::try_from(self.runners.len()).ok()?);
+        match who {
+            Who::Container(key) => history.culprit_name(culprit, self.names.get(&key)?, Some(Subject::Container(key))),
+            Who::Host(comm) => history.culprit_name(culprit, &format!("host:{}", comm_text(comm)), None),
+        }
+        self.runners.insert(who, culprit);
+        Some(culprit)
+    }
+
+    /// The process a task belongs to, and its container: by the roster's word, else by the slot it was counted in.
+    fn whose(&self, task: &Task, roster: &Roster) -> (ProcessKey, Option<ContainerKey>) {
+        let key = ProcessKey { pid: task.tgid, start_ticks: task.process_started_ns / self.tick_ns.max(1) };
+        match roster.process(key) {
+            Some(process) if process.container.is_some() => (key, process.container),
+            _ => (key, self.by_slot.get(&task.slot).copied()),
+        }
+    }
+
+    /// Tells the history which waits of these subjects have not ended; before the drain that follows.
+    pub(super) fn tell_open(&mut self, now: Mono, subjects: &[Subject], roster: &Roster, history: &mut Store) {
+        for subject in subjects {
+            if let Subject::Process(key) = subject
+                && roster
+                    .process(*key)
+                    .and_then(|process| process.container)
+                    .is_some_and(|container| self.enrolled.contains_key(&container))
+            {
+                history.sees(*subject, now);
+            }
+        }
+        // A wait told as open twice might have ended, and been written down, in between.
+        if now.since(self.opened_at) < OPEN_SPACING_NS {
+            return;
+        }
+        self.opened_at = now;
+        self.open.clear();
+        let open = &mut self.open;
+        if let Err(error) = self.source.waiting(|waiting| open.push(waiting)) {
+            tracing::debug!(%error, "waits in progress are not known");
+            return;
+        }
+        let at = self.open.first().map_or(now, |waiting| Mono(waiting.now_ns));
+        for subject in subjects {
+            let of = self.open.iter().filter(|waiting| self.is_of(waiting, *subject, roster));
+            let open: Vec<OpenWait> = of
+                .map(|waiting| OpenWait { tid: waiting.task.tid, begin: Mono(waiting.begin_ns), throttled_ns: waiting.throttled_ns })
+                .collect();
+            history.record_open_waits(*subject, &open, at);
+        }
+    }
+
+    fn is_of(&self, waiting: &Waiting, subject: Subject, roster: &Roster) -> bool {
+        let (process, container) = self.whose(&waiting.task, roster);
+        match subject {
+            Subject::Container(key) => container == Some(key),
+            Subject::Process(key) => process == key,
+            Subject::Task(_) => false,
+        }
+    }
+}
+
+fn memory(tid: u32, kind: DelayKind, end_ns: u64, length_ns: u64) -> Wait {
+    Wait::new(tid, kind, Mono(end_ns.saturating_sub(length_ns)), Mono(end_ns))
+}
+
+/// A name of the kernel's, with what is no printable ASCII replaced: it goes into attributes as it stands.
+fn comm_text(comm: Comm) -> String {
+    comm.bytes().iter().map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '?' }).collect()
+}

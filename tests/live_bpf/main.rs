@@ -1,0 +1,438 @@
+//! The eBPF source on the kernel that runs, against what the kernel itself counts. Needs root; says so and passes where
+//! the kernel refuses the programs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test: it reads files, waits for the kernel, and a panic is how it fails"
+)]
+
+mod scene;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use scene::{BURN, Cgroup, Process, hierarchy};
+use stallspan::source::bpf::{BpfSettings, BpfSource, Comm, Hierarchy, Record, Runner, Slot, SlotTotals, ThrottleClock};
+
+/// One test at a time: they compete for two CPUs as it is.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn open(ring_bytes: u32) -> Option<BpfSource> {
+    let settings = BpfSettings { hierarchy: hierarchy(), ring_bytes, ..BpfSettings::default() };
+    let btf = stallspan::host::kernel_btf().ok()?;
+    match BpfSource::open(&btf, &settings) {
+        Ok(source) => Some(source),
+        Err(error) if rustix::process::geteuid().is_root() => panic!("{error}"),
+        Err(error) => {
+            eprintln!("not tested: {error}");
+            None
+        }
+    }
+}
+
+fn pause(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+fn close(what: &str, found: u64, expected: u64, ratio: f64) {
+    let error = (found as f64 - expected as f64).abs() / (expected as f64).max(1.0);
+    eprintln!("{what}: {:.3} ms, expected {:.3} ms, off by {:.2} %", found as f64 / 1e6, expected as f64 / 1e6, error * 100.0);
+    assert!(error <= ratio, "{what}: {found} is not {expected} within {ratio}");
+}
+
+struct Watched {
+    source: BpfSource,
+    cgroup: Cgroup,
+    slot: Slot,
+}
+
+impl Watched {
+    fn new(name: &str) -> Option<Self> {
+        let mut source = open(4 << 20)?;
+        let (cgroup, slot) = (Cgroup::new(name), Slot(1));
+        source.set_cgroup(cgroup.id(), slot).unwrap();
+        Some(Self { source, cgroup, slot })
+    }
+
+    fn totals(&self) -> SlotTotals {
+        self.source.totals(self.slot).unwrap()
+    }
+
+    /// Time that the container waited while each of the others ran.
+    fn blamed(&self) -> HashMap<Runner, u64> {
+        let mut sums = HashMap::new();
+        self.source.blames(|blame| {
+            if blame.victim == self.slot {
+                *sums.entry(blame.share.runner).or_default() += blame.share.ns;
+            }
+        });
+        sums
+    }
+
+    fn records(&mut self) -> Vec<Record> {
+        let mut found = Vec::new();
+        while self.source.drain(|record| found.push(record)).more {}
+        found
+    }
+}
+
+#[test]
+fn waits_of_a_task_are_those_of_its_schedstat() {
+    let _turn = turn();
+    let Some(mut watched) = Watched::new("waits") else { return };
+    watched.source.set_floors(watched.slot, Some(0), None).unwrap();
+    let neighbors = Cgroup::new("neighbors");
+    let _burners: Vec<_> = (0..3).map(|_| neighbors.burn("0")).collect();
+    let victim = watched.cgroup.burn("0");
+    pause(300);
+    watched.records();
+    let (before, [_, wait_before, count_before]) = (watched.totals(), victim.schedstat());
+    pause(3000);
+    let ([_, wait, count], after) = (victim.schedstat(), watched.totals());
+    close("waits", after.wait_ns - before.wait_ns, wait - wait_before, 0.02);
+    assert!((after.waits - before.waits).abs_diff(count - count_before) <= 2);
+    let mut sum = 0;
+    for record in watched.records() {
+        let Record::Wait(wait) = record else { panic!("{record:?}") };
+        assert_eq!((wait.task.tid, wait.task.slot), (victim.pid(), watched.slot));
+        sum += wait.length_ns;
+        let explained = wait.throttled_ns + wait.self_ns + wait.idle_ns + wait.neighbor_ns();
+        assert!(explained.abs_diff(wait.length_ns) * 20 <= wait.length_ns.max(200_000), "{wait:?}");
+    }
+    close("sum of records", sum, wait - wait_before, 0.02);
+}
+
+fn comm(name: &str) -> Runner {
+    let mut bytes = [0; 16];
+    bytes[..name.len()].copy_from_slice(name.as_bytes());
+    Runner::Host(Comm(bytes))
+}
+
+/// The victim never sleeps, so it waits exactly while somebody else runs on its CPU.
+#[test]
+fn neighbors_and_host_processes_are_blamed_for_the_time_they_ran() {
+    let _turn = turn();
+    let Some(mut watched) = Watched::new("victim") else { return };
+    watched.source.set_floors(watched.slot, Some(1_000_000), None).unwrap();
+    let (heavy, light) = (Cgroup::new("heavy"), Cgroup::new("light"));
+    heavy.set_weight(4);
+    light.set_weight(2);
+    watched.cgroup.set_weight(2);
+    watched.source.set_cgroup(heavy.id(), Slot(2)).unwrap();
+    watched.source.set_cgroup(light.id(), Slot(3)).unwrap();
+    let link = std::env::temp_dir().join("hostburner");
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink("/bin/sh", &link).unwrap();
+    let host = Process::start(&format!("exec taskset -c 0 {} -c \"{BURN}\"", link.display()));
+    let (_victim, heavy_task, light_task) = (watched.cgroup.burn("0"), heavy.burn("0"), light.burn("0"));
+    pause(500);
+    watched.records();
+    let tasks = [&heavy_task, &light_task, &host];
+    let runners = [Runner::Container(Slot(2)), Runner::Container(Slot(3)), comm("hostburner")];
+    let (totals, blamed, ran) = (watched.totals(), watched.blamed(), tasks.map(|task| task.schedstat()[0]));
+    pause(4000);
+    let (totals_after, blamed_after, ran_after) = (watched.totals(), watched.blamed(), tasks.map(|task| task.schedstat()[0]));
+    std::fs::remove_file(&link).unwrap();
+    let waited = totals_after.wait_ns - totals.wait_ns;
+    let mut in_records: HashMap<Runner, u64> = HashMap::new();
+    for record in watched.records() {
+        let Record::Wait(wait) = record else { panic!("{record:?}") };
+        for share in &wait.culprits {
+            *in_records.entry(share.runner).or_default() += share.ns;
+        }
+    }
+    for (index, runner) in runners.into_iter().enumerate() {
+        let truth = ran_after[index] - ran[index];
+        let found = blamed_after[&runner] - blamed.get(&runner).copied().unwrap_or(0);
+        let share = |ns: u64| ns as f64 / waited as f64;
+        eprintln!("{runner:?}: share {:.3}, in records {:.3}, truth {:.3}", share(found), share(in_records[&runner]), share(truth));
+        assert!((share(found) - share(truth)).abs() < 0.05 && (share(in_records[&runner]) - share(truth)).abs() < 0.05);
+    }
+    let explained: u64 = blamed_after.values().sum::<u64>() - blamed.values().sum::<u64>() + totals_after.self_ns - totals.self_ns;
+    assert!(explained * 100 >= waited * 95, "{explained} of {waited} explained");
+}
+
+/// Of three tasks on one CPU two wait whenever one runs.
+#[test]
+fn a_container_in_its_own_way_blames_itself() {
+    let _turn = turn();
+    let Some(watched) = Watched::new("self") else { return };
+    watched.cgroup.set_weight(50);
+    let tasks = [watched.cgroup.burn("0"), watched.cgroup.burn("0"), watched.cgroup.burn("0")];
+    let ran = || tasks.iter().map(|task| task.schedstat()[0]).sum::<u64>();
+    pause(300);
+    let (before, ran_before) = (watched.totals(), ran());
+    pause(2000);
+    let (after, ran_after) = (watched.totals(), ran());
+    close("own part", after.self_ns - before.self_ns, 2 * (ran_after - ran_before), 0.05);
+    close("run time", after.run_ns - before.run_ns, ran_after - ran_before, 0.02);
+}
+
+/// Tasks that the balancer moves about: what they waited is explained on every CPU they waited on.
+#[test]
+fn waits_that_move_between_cpus_are_explained() {
+    let _turn = turn();
+    let Some(mut watched) = Watched::new("moving") else { return };
+    watched.source.set_floors(watched.slot, Some(1_000_000), None).unwrap();
+    let neighbors = Cgroup::new("neighbors");
+    watched.source.set_cgroup(neighbors.id(), Slot(2)).unwrap();
+    let all = format!("0-{}", std::thread::available_parallelism().unwrap().get() - 1);
+    let _burners: Vec<_> = (0..5).map(|_| neighbors.burn(&all)).collect();
+    let victims: Vec<_> = (0..3).map(|_| watched.cgroup.burn(&all)).collect();
+    pause(300);
+    watched.records();
+    let before = (watched.totals(), watched.blamed(), victims.iter().map(|task| task.schedstat()[1]).sum::<u64>());
+    pause(4000);
+    let after = (watched.totals(), watched.blamed(), victims.iter().map(|task| task.schedstat()[1]).sum::<u64>());
+    let waited = after.0.wait_ns - before.0.wait_ns;
+    close("waits", waited, after.2 - before.2, 0.02);
+    let blamed = after.1.values().sum::<u64>() - before.1.values().sum::<u64>();
+    let (own, idle) = (after.0.self_ns - before.0.self_ns, after.0.idle_ns - before.0.idle_ns);
+    eprintln!("waited {waited}, blamed {blamed}, own {own}, idle {idle}");
+    let explained = blamed + own + idle;
+    assert!(explained * 100 >= waited * 95 && explained * 100 <= waited * 101, "{explained} of {waited}");
+    let mut unexplained = 0;
+    for record in watched.records() {
+        let Record::Wait(wait) = record else { panic!("{record:?}") };
+        unexplained += (wait.throttled_ns + wait.self_ns + wait.idle_ns + wait.neighbor_ns()).abs_diff(wait.length_ns);
+    }
+    assert!(unexplained * 20 <= waited, "{unexplained} of {waited}");
+}
+
+/// What the kernel counted of a cgroup's throttling, own and ancestors', summed over CPUs.
+fn throttled_clock(cgroup: &Cgroup) -> Option<u64> {
+    let text = std::fs::read_to_string(cgroup.procs().with_file_name("cpu.stat.local")).ok()?;
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok());
+    value("throttled_time").or_else(|| value("throttled_usec").map(|us| us * 1000))
+}
+
+fn throttled(tasks: usize, cpu_of: impl Fn(usize) -> usize, per_cpu: u64) {
+    let Some(mut watched) = Watched::new("quota") else { return };
+    watched.source.set_floors(watched.slot, Some(1_000_000), None).unwrap();
+    watched.cgroup.set_quota(Duration::from_millis(20), Duration::from_millis(100));
+    let _tasks: Vec<_> = (0..tasks).map(|task| watched.cgroup.burn(&cpu_of(task).to_string())).collect();
+    pause(500);
+    watched.records();
+    let (before, Some(clock)) = (watched.totals(), throttled_clock(&watched.cgroup)) else { return };
+    pause(5000);
+    let (after, clock_after) = (watched.totals(), throttled_clock(&watched.cgroup).unwrap());
+    let truth = (clock_after - clock) * per_cpu;
+    let waited = after.wait_ns - before.wait_ns;
+    eprintln!("{tasks} tasks waited {:.1} ms", waited as f64 / 1e6);
+    close("throttled", after.throttled_ns - before.throttled_ns, truth, 0.05);
+    let mut in_records = 0;
+    for record in watched.records() {
+        let Record::Wait(wait) = record else { panic!("{record:?}") };
+        in_records += wait.throttled_ns;
+    }
+    close("throttled in records", in_records, truth, 0.05);
+    let blamed: u64 = watched.blamed().values().sum();
+    assert!(blamed + after.throttled_ns <= after.wait_ns + after.wait_ns / 50, "{blamed}");
+}
+
+#[test]
+fn one_task_under_quota_is_throttled_as_long_as_its_queue() {
+    let _turn = turn();
+    throttled(1, |_| 0, 1);
+}
+
+#[test]
+fn four_tasks_under_quota_are_throttled_each() {
+    let _turn = turn();
+    throttled(4, |task| task % 2, 2);
+}
+
+#[test]
+fn without_a_quota_nothing_is_throttled() {
+    let _turn = turn();
+    let Some(watched) = Watched::new("free") else { return };
+    let _tasks: Vec<_> = (0..4).map(|_| watched.cgroup.burn("0-1")).collect();
+    pause(1500);
+    let totals = watched.totals();
+    assert!(totals.wait_ns > 100_000_000, "{totals:?}");
+    assert_eq!(totals.throttled_ns, 0);
+}
+
+#[test]
+fn a_full_ring_is_counted_to_the_last_record() {
+    let _turn = turn();
+    let Some(mut source) = open(4096) else { return };
+    let (cgroup, slot) = (Cgroup::new("full"), Slot(1));
+    source.set_cgroup(cgroup.id(), slot).unwrap();
+    source.set_floors(slot, Some(0), None).unwrap();
+    let _tasks: Vec<_> = (0..3).map(|_| cgroup.burn("0")).collect();
+    pause(2000);
+    let lost_once = source.totals(slot).unwrap();
+    assert!(lost_once.lost > 50 && lost_once.lost_ns > 100_000_000, "{lost_once:?}");
+    drop(cgroup.run("0", "sleep 0"));
+    source.remove_cgroup(cgroup.id()).unwrap();
+    pause(100);
+    let mut records = 0;
+    while source.drain(|record| records += u64::from(matches!(record, Record::Wait(_)))).more {}
+    let totals = source.totals(slot).unwrap();
+    eprintln!("{} waits, {records} records, {} lost", totals.waits, totals.lost);
+    // Waits before the walk's floor make no record at all.
+    let short = totals.waits - records - totals.lost;
+    assert!(short * 10_000 <= totals.wait_ns && totals.buckets.below as u64 + short <= totals.waits);
+}
+
+#[test]
+fn waits_in_progress_are_told_with_their_beginning() {
+    let _turn = turn();
+    let Some(mut watched) = Watched::new("waiting") else { return };
+    if !watched.source.offer().waiting {
+        return;
+    }
+    let neighbors = Cgroup::new("neighbors");
+    let _burners: Vec<_> = (0..4).map(|_| neighbors.burn("0")).collect();
+    let victim = watched.cgroup.burn("0");
+    watched.source.set_floors(watched.slot, Some(0), None).unwrap();
+    pause(300);
+    let mut seen = Vec::new();
+    for _ in 0..100 {
+        watched.source.waiting(|waiting| seen.push(waiting)).unwrap();
+        pause(7);
+    }
+    pause(300);
+    let records = watched.records();
+    assert!(seen.len() > 30, "{} of 100", seen.len());
+    for waiting in &seen {
+        assert_eq!(waiting.task.tid, victim.pid());
+        assert!(waiting.begin_ns <= waiting.now_ns && waiting.throttled_ns == 0, "{waiting:?}");
+        let ended = records.iter().any(|record| {
+            let Record::Wait(wait) = record else { return false };
+            let begin = wait.end_ns - wait.length_ns;
+            begin.abs_diff(waiting.begin_ns) < 100_000 && wait.end_ns + 100_000 > waiting.now_ns && wait.task == waiting.task
+        });
+        assert!(ended, "{waiting:?} never ended");
+    }
+}
+
+#[test]
+fn throttle_clock_of_this_kernel_is_known() {
+    let Some(source) = open(4096) else { return };
+    eprintln!("{:?}, maps {} KiB", source.offer(), source.map_bytes() >> 10);
+    assert_ne!(source.offer().throttle, ThrottleClock::Absent);
+}
+
+/// Reads a file of holes through a memory cgroup that is too small for it.
+#[test]
+fn reclaim_for_a_limit_is_what_delay_accounting_counts() {
+    let _turn = turn();
+    let root = std::path::Path::new("/sys/fs/cgroup/memory");
+    if !root.join("memory.limit_in_bytes").exists() {
+        return;
+    }
+    let settings = BpfSettings { hierarchy: Hierarchy::Controller("memory".to_owned()), ..BpfSettings::default() };
+    let Ok(btf) = stallspan::host::kernel_btf() else { return };
+    let Ok(mut source) = BpfSource::open(&btf, &settings) else { return };
+    let cgroup = Cgroup::at(root, "reclaim");
+    std::fs::write(cgroup.procs().with_file_name("memory.limit_in_bytes"), "33554432").unwrap();
+    source.set_cgroup(cgroup.id(), Slot(1)).unwrap();
+    source.set_floors(Slot(1), None, Some(0)).unwrap();
+    let switch = "/proc/sys/kernel/task_delayacct";
+    let was = std::fs::read_to_string(switch).unwrap();
+    std::fs::write(switch, "1").unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(64 << 30).unwrap();
+    let reader =
+        Process::start(&format!("echo $$ > {}; exec dd if={} of=/dev/null bs=1M", cgroup.procs().display(), file.path().display()));
+    std::fs::write(switch, was).unwrap();
+    pause(3000);
+    let mut truth = None;
+    let pid = reader.pid();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(), rustix::process::Signal::STOP).unwrap();
+    pause(100);
+    stallspan::host::Taskstats::open().unwrap().query_tids(&[pid], |_, answer| truth = answer.ok());
+    let truth = truth.unwrap();
+    let (reclaim, _) = source.memory(Slot(1)).unwrap();
+    assert!(reclaim.count > 100, "{reclaim:?}");
+    let kind = stallspan::model::DelayKind::Reclaim;
+    eprintln!("{} reclaims, delay accounting {:?}", reclaim.count, truth.delay_count.get(kind));
+    close("reclaim", reclaim.ns, truth.delay_ns.get(kind).unwrap(), 0.10);
+    assert!(reclaim.count.abs_diff(truth.delay_count.get(kind).unwrap()) * 10 <= reclaim.count);
+    let (mut records, mut sum) = (0, 0);
+    while source
+        .drain(|record| {
+            let Record::Reclaim(work) = record else { panic!("{record:?}") };
+            assert_eq!(work.task.tid, pid);
+            records += 1;
+            sum += work.length_ns;
+        })
+        .more
+    {}
+    assert_eq!(
+        (records + source.totals(Slot(1)).unwrap().lost, sum + source.totals(Slot(1)).unwrap().lost_ns),
+        (reclaim.count, reclaim.ns)
+    );
+}
+
+/// Programs and maps with our names, as the kernel lists them.
+fn in_the_kernel() -> usize {
+    let list =
+        |what: &str| std::process::Command::new("bpftool").args([what, "show"]).output().map(|out| String::from_utf8(out.stdout).unwrap());
+    let (Ok(programs), Ok(maps)) = (list("prog"), list("map")) else { return 0 };
+    let ours = ["name on_switch", "name waiting_tasks", "name slot_totals", "name records", "name blames"];
+    programs.lines().chain(maps.lines()).filter(|line| ours.iter().any(|name| line.contains(name))).count()
+}
+
+/// The test program itself, killed while it holds the source.
+#[test]
+fn nothing_is_left_after_a_hundred_kills() {
+    const HOLD: &str = "STALLSPAN_TEST_HOLDS_BPF";
+    let _turn = turn();
+    if std::env::var_os(HOLD).is_some() {
+        let source = open(4096);
+        println!("{}", if source.is_some() { "loaded" } else { "not loaded" });
+        pause(60_000);
+        drop(source);
+        return;
+    }
+    let before = in_the_kernel();
+    for _ in 0..100 {
+        let mut holder = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "nothing_is_left_after_a_hundred_kills", "--nocapture"])
+            .env(HOLD, "1")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(holder.stdout.take().unwrap()));
+        let loaded = lines.map_while(Result::ok).find(|line| line.ends_with("loaded")).unwrap();
+        assert!(!loaded.ends_with("not loaded"));
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+    }
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while in_the_kernel() > before {
+        assert!(std::time::Instant::now() < deadline, "{} left, {before} before", in_the_kernel());
+        pause(50);
+    }
+}
+
+/// A slot that is cleared begins at nothing, for its next container.
+#[test]
+fn a_cleared_slot_begins_anew() {
+    let _turn = turn();
+    let Some(mut watched) = Watched::new("cleared") else { return };
+    let tasks = [watched.cgroup.burn("0"), watched.cgroup.burn("0")];
+    pause(500);
+    drop(tasks);
+    assert!(watched.totals().wait_ns > 0);
+    watched.source.remove_cgroup(watched.cgroup.id()).unwrap();
+    pause(50);
+    watched.source.clear_slot(watched.slot).unwrap();
+    assert_eq!(watched.totals(), SlotTotals::NONE);
+    assert_eq!(watched.blamed().len(), 0);
+    let _task = watched.cgroup.burn("0");
+    pause(300);
+    assert_eq!(watched.totals(), SlotTotals::NONE);
+}
