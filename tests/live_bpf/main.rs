@@ -346,13 +346,13 @@ fn reclaim_for_a_limit_is_what_delay_accounting_counts() {
     file.as_file().set_len(64 << 30).unwrap();
     let reader =
         Process::start(&format!("echo $$ > {}; exec dd if={} of=/dev/null bs=1M", cgroup.procs().display(), file.path().display()));
-    std::fs::write(switch, was).unwrap();
     pause(3000);
     let mut truth = None;
     let pid = reader.pid();
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(), rustix::process::Signal::STOP).unwrap();
     pause(100);
     stallspan::host::Taskstats::open().unwrap().query_tids(&[pid], |_, answer| truth = answer.ok());
+    std::fs::write(switch, was).unwrap();
     let truth = truth.unwrap();
     let (reclaim, _) = source.memory(Slot(1)).unwrap();
     assert!(reclaim.count > 100, "{reclaim:?}");
