@@ -157,13 +157,14 @@ int waiting_tasks(struct bpf_iter__task *ctx)
 	struct task_struct *task = ctx->task;
 	if (!task)
 		return 0;
-	u64 queued = task->sched_info.last_queued;
+	u64 now = bpf_ktime_get_ns();
+	u64 queued = *(volatile u64 *)&task->sched_info.last_queued;
 	if (!queued)
 		return 0;
 	struct task_state *state = state_of(task);
 	if (!state || !state->known)
 		return 0;
-	struct waiting_record record = { .slot = slot_of(task, state), .tgid = task->tgid, .tid = task->pid };
+	struct waiting_record record = { .now_ns = now, .slot = slot_of(task, state), .tgid = task->tgid, .tid = task->pid };
 	if (record.slot == SLOT_HOST)
 		return 0;
 	struct cfs_rq *queue = task->se.cfs_rq;
@@ -178,13 +179,15 @@ int waiting_tasks(struct bpf_iter__task *ctx)
 	}
 	record.task_started_ns = task->start_boottime;
 	record.process_started_ns = task->group_leader->start_boottime;
-	record.now_ns = bpf_ktime_get_ns();
 	record.begin_ns = queued + cpu->mono_offset - before;
 	if (state->throttle_queue == (u64)queue) {
-		u64 now = throttle_clock(queue, record.now_ns - cpu->mono_offset);
-		if (now > state->throttle_base)
-			record.throttled_ns += now - state->throttle_base;
+		u64 held = throttle_clock(queue, now - cpu->mono_offset);
+		if (held > state->throttle_base)
+			record.throttled_ns += held - state->throttle_base;
 	}
+	/* Nothing is locked here: a wait that ended meanwhile is told by its record. */
+	if (*(volatile u64 *)&task->sched_info.last_queued != queued)
+		return 0;
 	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;
 }

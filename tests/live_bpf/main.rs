@@ -313,7 +313,9 @@ fn waits_in_progress_are_told_with_their_beginning() {
             let begin = wait.end_ns - wait.length_ns;
             begin.abs_diff(waiting.begin_ns) < 100_000 && wait.end_ns + 100_000 > waiting.now_ns && wait.task == waiting.task
         });
-        assert!(ended, "{waiting:?} never ended");
+        let near = records.iter().filter_map(|record| if let Record::Wait(wait) = record { Some(wait) } else { None });
+        let near = near.min_by_key(|wait| (wait.end_ns - wait.length_ns).abs_diff(waiting.begin_ns));
+        assert!(ended, "{waiting:?} never ended; nearest is {near:?}");
     }
 }
 
