@@ -75,51 +75,39 @@ static __always_inline void blame_short(struct cpu_state *cpu, u32 victim, struc
 	kept->ns += ns;
 }
 
-static __always_inline void explain_part(struct explained *to, u32 victim, struct segment *who, u64 ns)
+/* Adds somebody's time to the scratch of this CPU. */
+SEPARATE int explain_part(u32 victim, u32 slot, u64 ns, u64 name_begin, u64 name_end)
 {
-	if (who->slot == victim) {
+	struct cpu_state *here = cpu_state(bpf_get_smp_processor_id());
+	if (!here)
+		return 0;
+	struct explained *to = &here->scratch;
+	if (slot == victim) {
 		to->self_ns += ns;
-		return;
+		return 0;
 	}
-	if (who->slot == SLOT_IDLE) {
+	if (slot == SLOT_IDLE) {
 		to->idle_ns += ns;
-		return;
+		return 0;
 	}
 	for (u32 i = 0; i < CULPRITS; i++) {
 		struct culprit *one = &to->list[i];
 		u64 *name = (u64 *)one->name;
 		if (i >= to->count) {
-			one->slot = who->slot;
-			name[0] = who->name[0];
-			name[1] = who->name[1];
+			one->slot = slot;
+			name[0] = name_begin;
+			name[1] = name_end;
 			one->ns = ns;
 			to->count = i + 1;
-			return;
+			return 0;
 		}
-		if (one->slot == who->slot && name[0] == who->name[0] && name[1] == who->name[1]) {
+		if (one->slot == slot && name[0] == name_begin && name[1] == name_end) {
 			one->ns += ns;
-			return;
+			return 0;
 		}
 	}
 	to->other_ns += ns;
-}
-
-/* Adds up who ran on this CPU from `begin` to `end`, newest first. What the segments no longer hold stays unexplained. */
-static __always_inline void explain(struct cpu_state *cpu, struct explained *to, u32 victim, u64 begin, u64 end)
-{
-	u64 until = end;
-	u64 head = cpu->head;
-	for (u32 back = 0; back < SEGMENTS && until > begin; back++) {
-		struct segment *who = segment_at(cpu, head - back);
-		u64 start = who->start;
-		if (!start)
-			break;
-		u64 from = start > begin ? start : begin;
-		if (until > from) {
-			explain_part(to, victim, who, until - from);
-			until = from;
-		}
-	}
+	return 0;
 }
 
 static __always_inline void explain_clear(struct explained *to)
@@ -130,12 +118,44 @@ static __always_inline void explain_clear(struct explained *to)
 	to->count = 0;
 }
 
-/* Neighbors found go into the map. */
-static __always_inline void blame_all(struct explained *found, u32 victim)
+/*
+ * Adds up in the scratch of this CPU who ran on CPU `from` between two instants, newest first. What the segments no
+ * longer hold stays unexplained.
+ */
+SEPARATE int explain(u32 from, u32 victim, u64 begin, u64 end)
 {
+	struct cpu_state *cpu = cpu_state(from);
+	struct cpu_state *here = cpu_state(bpf_get_smp_processor_id());
+	if (!cpu || !here)
+		return 0;
+	explain_clear(&here->scratch);
+	u64 until = end;
+	u64 head = cpu->head;
+	for (u32 back = 0; back < SEGMENTS && until > begin; back++) {
+		struct segment *who = segment_at(cpu, head - back);
+		u64 start = who->start;
+		if (!start)
+			break;
+		u64 at = start > begin ? start : begin;
+		if (until > at) {
+			explain_part(victim, who->slot, until - at, who->name[0], who->name[1]);
+			until = at;
+		}
+	}
+	return 0;
+}
+
+/* The neighbors found go into the map. */
+SEPARATE int blame_all(u32 victim)
+{
+	struct cpu_state *here = cpu_state(bpf_get_smp_processor_id());
+	if (!here)
+		return 0;
+	struct explained *found = &here->scratch;
 	const u64 none[2] = {};
 	for (u32 i = 0; i < CULPRITS && i < found->count; i++)
 		blame_add(victim, found->list[i].slot, (u64 *)found->list[i].name, found->list[i].ns);
 	if (found->other_ns)
 		blame_add(victim, SLOT_OTHER, none, found->other_ns);
+	return 0;
 }

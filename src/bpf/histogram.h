@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR Apache-2.0 */
 /* The bucket of a duration in OTLP's exponential histogram of seconds. */
 #pragma once
-#include "wire.h"
+#include "state.h"
 
 /*
  * 2^58 / 10^9, rounded down: nanoseconds times this are seconds in 58 binary places, and full powers of two end up just
@@ -13,7 +13,7 @@
 #define NS_MOST (1ull << 34)
 
 /* Returns -1 for what is below the first bucket. */
-static __always_inline s32 bucket_of(u64 ns)
+SEPARATE s32 bucket_of(u64 ns)
 {
 	if (ns >= NS_MOST)
 		return BUCKETS - 1;

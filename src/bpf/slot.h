@@ -5,8 +5,9 @@
 
 #define CGROUP_DEPTH 8 /* parents asked until one leads to a slot */
 
-static __always_inline u32 find_slot(struct css_set *css)
+SEPARATE u32 find_slot(u64 of)
 {
+	struct css_set *css = (struct css_set *)of;
 	struct cgroup *cgroup;
 	if (hierarchy == 0)
 		cgroup = BPF_CORE_READ(css, dfl_cgrp);
@@ -29,8 +30,9 @@ static __always_inline u32 slot_of(struct task_struct *task, struct task_state *
 	u32 generation = control ? control->generation : 0;
 	struct css_set *css = task->cgroups;
 	if (state->css != css || state->generation != generation) {
-		state->slot = find_slot(css);
 		state->css = css;
+		/* Read back from the map it is a number and no pointer any more. */
+		state->slot = find_slot(*(volatile u64 *)&state->css);
 		state->generation = generation;
 	}
 	return state->slot;

@@ -22,7 +22,7 @@ const volatile u64 thresholds[THRESHOLDS] = { 1000000, 10000000, 50000000, 10000
 #define THROTTLE_FLAG 4 /* 6.18+: as before, and each task knows whether it is throttled */
 const volatile u32 throttle_model = THROTTLE_NONE;
 
-#define SEGMENTS 64 /* run segments remembered a CPU; a power of two */
+#define SEGMENTS 256 /* run segments remembered a CPU; a power of two */
 
 /* Time during which somebody ran on a CPU: until the next segment's start, or until now. */
 struct segment {
@@ -90,7 +90,8 @@ struct cpu_state {
 	struct segment segments[SEGMENTS];
 	struct short_blame short_blames[SHORT_BLAMES];
 	struct throttle_seen throttles[THROTTLES_SEEN];
-	struct explained scratch;
+	struct explained scratch; /* of the wait that this CPU looks at now */
+	struct settled moved;     /* what that wait has behind it on other CPUs */
 };
 
 #ifdef NO_TASK_STORAGE
@@ -192,3 +193,9 @@ static __always_inline struct cpu_state *cpu_state(u32 cpu)
 {
 	return bpf_map_lookup_elem(&cpus, &cpu);
 }
+
+/*
+ * A function of its own to the verifier too, which looks at it once and not once for each way that leads to it. Takes
+ * numbers only: pointers to map values may be passed since 5.13, to kernel types much later.
+ */
+#define SEPARATE __attribute__((noinline))

@@ -8,6 +8,7 @@
 #include "throttle.h"
 
 struct wait {
+	u64 end;    /* CLOCK_MONOTONIC */
 	u64 length; /* all of it */
 	u64 here;   /* the part on this CPU */
 	u64 throttled;
@@ -35,36 +36,45 @@ static __always_inline bool wait_measure(struct task_struct *task, struct task_s
 	return queued || wait->here;
 }
 
-/* What was settled on other CPUs comes back for the record; the map of blame has it already. */
-static __always_inline void settled_join(struct explained *found, struct settled *settled, u32 victim)
+/* What was settled on other CPUs joins the scratch, for the record; the map of blame has it already. */
+SEPARATE int settled_join(u32 victim)
 {
-	found->self_ns += settled->self_ns;
-	found->idle_ns += settled->idle_ns;
-	found->other_ns += settled->other_ns;
+	struct cpu_state *here = cpu_state(bpf_get_smp_processor_id());
+	if (!here)
+		return 0;
+	struct explained *found = &here->scratch;
+	struct settled *moved = &here->moved;
+	found->self_ns += moved->self_ns;
+	found->idle_ns += moved->idle_ns;
+	found->other_ns += moved->other_ns;
 	for (u32 i = 0; i < CULPRITS_SHORT; i++) {
-		struct culprit *one = &settled->list[i];
-		struct segment who = { .slot = one->slot };
-		who.name[0] = ((u64 *)one->name)[0];
-		who.name[1] = ((u64 *)one->name)[1];
+		struct culprit *one = &moved->list[i];
+		u64 *name = (u64 *)one->name;
 		if (one->ns)
-			explain_part(found, victim, &who, one->ns);
+			explain_part(victim, one->slot, one->ns, name[0], name[1]);
 	}
+	return 0;
 }
 
-/* A wait leaves its CPU: what is behind it is kept with the task. */
-static __always_inline void settled_keep(struct settled *settled, struct explained *found, u64 ns, u64 throttled)
+/* A wait leaves its CPU: the scratch joins what is behind it already. */
+SEPARATE int settled_keep(u64 ns, u64 throttled)
 {
-	settled->ns += ns;
-	settled->throttled_ns += throttled;
-	settled->self_ns += found->self_ns;
-	settled->idle_ns += found->idle_ns;
-	settled->other_ns += found->other_ns;
+	struct cpu_state *here = cpu_state(bpf_get_smp_processor_id());
+	if (!here)
+		return 0;
+	struct explained *found = &here->scratch;
+	struct settled *moved = &here->moved;
+	moved->ns += ns;
+	moved->throttled_ns += throttled;
+	moved->self_ns += found->self_ns;
+	moved->idle_ns += found->idle_ns;
+	moved->other_ns += found->other_ns;
 	for (u32 i = 0; i < CULPRITS && i < found->count; i++) {
 		struct culprit *one = &found->list[i];
 		u64 *name = (u64 *)one->name;
 		bool kept = false;
 		for (u32 k = 0; k < CULPRITS_SHORT && !kept; k++) {
-			struct culprit *to = &settled->list[k];
+			struct culprit *to = &moved->list[k];
 			u64 *other = (u64 *)to->name;
 			if (to->ns && (to->slot != one->slot || name[0] != other[0] || name[1] != other[1]))
 				continue;
@@ -75,8 +85,9 @@ static __always_inline void settled_keep(struct settled *settled, struct explain
 			kept = true;
 		}
 		if (!kept)
-			settled->other_ns += one->ns;
+			moved->other_ns += one->ns;
 	}
+	return 0;
 }
 
 static __always_inline void head_fill(struct record_head *head, u32 kind, struct task_struct *task, u32 slot, u64 end, u64 length)
@@ -95,7 +106,7 @@ static __always_inline void head_fill(struct record_head *head, u32 kind, struct
 
 #define FILL_WAIT(record, places)                                                              \
 	do {                                                                                   \
-		head_fill(&(record)->head, RECORD_WAIT, task, slot, bpf_ktime_get_ns(), wait->length); \
+		head_fill(&(record)->head, RECORD_WAIT, task, slot, wait->end, wait->length); \
 		(record)->head.culprits = found->count;                                        \
 		(record)->throttled_ns = wait->throttled;                                      \
 		(record)->self_ns = found->self_ns;                                            \
@@ -142,6 +153,7 @@ static __always_inline void wait_ends(struct cpu_state *cpu, struct task_struct 
 	struct totals *totals = bpf_map_lookup_elem(&slot_totals, &slot);
 	if (!totals)
 		return;
+	wait.end = clock + cpu->mono_offset;
 	struct cfs_rq *queue = task->se.cfs_rq;
 	u64 part = 0;
 	if (state->throttle_queue)
@@ -173,13 +185,13 @@ static __always_inline void wait_ends(struct cpu_state *cpu, struct task_struct 
 		return;
 	}
 	struct explained *found = &cpu->scratch;
-	explain_clear(found);
-	explain(cpu, found, slot, begin, clock);
+	explain(bpf_get_smp_processor_id(), slot, begin, clock);
 	totals->self_ns += found->self_ns;
 	totals->idle_ns += found->idle_ns;
-	blame_all(found, slot);
+	blame_all(slot);
 	if (state->has_settled) {
-		settled_join(found, &state->settled, slot);
+		cpu->moved = state->settled;
+		settled_join(slot);
 		state->has_settled = 0;
 	}
 	struct floors *floors = bpf_map_lookup_elem(&slot_floors, &slot);

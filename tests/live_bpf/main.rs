@@ -4,7 +4,10 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
+    clippy::indexing_slicing,
+    clippy::string_slice,
     clippy::print_stderr,
     clippy::print_stdout,
     reason = "a test: it reads files, waits for the kernel, and a panic is how it fails"
@@ -17,7 +20,9 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use scene::{BURN, Cgroup, Process, hierarchy};
-use stallspan::source::bpf::{BpfSettings, BpfSource, Comm, Hierarchy, Record, Runner, Slot, SlotTotals, ThrottleClock};
+use stallspan::source::bpf::{
+    BUCKET_SCALE, BUCKETS, BpfSettings, BpfSource, Comm, FIRST_BUCKET, Hierarchy, Record, Runner, Slot, SlotTotals, ThrottleClock,
+};
 
 /// One test at a time: they compete for two CPUs as it is.
 static TURN: Mutex<()> = Mutex::new(());
@@ -85,6 +90,12 @@ impl Watched {
     }
 }
 
+/// As OTLP defines it: the index of the upper bound, less one.
+fn bucket_of(ns: u64) -> usize {
+    let index = ((ns as f64 / 1e9).log2() * f64::from(1 << BUCKET_SCALE)).ceil() as i32 - 1 - FIRST_BUCKET;
+    usize::try_from(index).unwrap().min(BUCKETS - 1)
+}
+
 #[test]
 fn waits_of_a_task_are_those_of_its_schedstat() {
     let _turn = turn();
@@ -100,15 +111,21 @@ fn waits_of_a_task_are_those_of_its_schedstat() {
     let ([_, wait, count], after) = (victim.schedstat(), watched.totals());
     close("waits", after.wait_ns - before.wait_ns, wait - wait_before, 0.02);
     assert!((after.waits - before.waits).abs_diff(count - count_before) <= 2);
-    let mut sum = 0;
+    let (mut sum, mut buckets) = (0, [0; BUCKETS]);
     for record in watched.records() {
         let Record::Wait(wait) = record else { panic!("{record:?}") };
         assert_eq!((wait.task.tid, wait.task.slot), (victim.pid(), watched.slot));
         sum += wait.length_ns;
+        buckets[bucket_of(wait.length_ns)] += 1;
         let explained = wait.throttled_ns + wait.self_ns + wait.idle_ns + wait.neighbor_ns();
         assert!(explained.abs_diff(wait.length_ns) * 20 <= wait.length_ns.max(200_000), "{wait:?}");
     }
     close("sum of records", sum, wait - wait_before, 0.02);
+    // Waits under 10 us have no record; one may have ended between two readings.
+    let counted = after.buckets.since(&before.buckets).counts;
+    let short = bucket_of(10_000) + 1;
+    let off: u32 = counted.iter().zip(buckets).skip(short).map(|(counted, seen)| counted.abs_diff(seen)).sum();
+    assert!(off <= 2, "{counted:?} are not {buckets:?}");
 }
 
 fn comm(name: &str) -> Runner {
@@ -313,7 +330,9 @@ fn waits_in_progress_are_told_with_their_beginning() {
             let begin = wait.end_ns - wait.length_ns;
             begin.abs_diff(waiting.begin_ns) < 100_000 && wait.end_ns + 100_000 > waiting.now_ns && wait.task == waiting.task
         });
-        assert!(ended, "{waiting:?} never ended");
+        let near = records.iter().filter_map(|record| if let Record::Wait(wait) = record { Some(wait) } else { None });
+        let near = near.min_by_key(|wait| (wait.end_ns - wait.length_ns).abs_diff(waiting.begin_ns));
+        assert!(ended, "{waiting:?} never ended; nearest is {near:?}");
     }
 }
 
@@ -346,13 +365,13 @@ fn reclaim_for_a_limit_is_what_delay_accounting_counts() {
     file.as_file().set_len(64 << 30).unwrap();
     let reader =
         Process::start(&format!("echo $$ > {}; exec dd if={} of=/dev/null bs=1M", cgroup.procs().display(), file.path().display()));
-    std::fs::write(switch, was).unwrap();
     pause(3000);
     let mut truth = None;
     let pid = reader.pid();
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(), rustix::process::Signal::STOP).unwrap();
     pause(100);
     stallspan::host::Taskstats::open().unwrap().query_tids(&[pid], |_, answer| truth = answer.ok());
+    std::fs::write(switch, was).unwrap();
     let truth = truth.unwrap();
     let (reclaim, _) = source.memory(Slot(1)).unwrap();
     assert!(reclaim.count > 100, "{reclaim:?}");

@@ -13,7 +13,7 @@ use crate::parse::btf::KernelTypes;
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/stall.bpf.o");
 
 /// Bytes for the totals of all slots and CPUs; decides how many containers have a slot.
-const TOTALS_BYTES: u32 = 16 << 20;
+const TOTALS_BYTES: usize = 16 << 20;
 /// Fewer than a full node's containers would not be worth having; more are never on one node.
 const SLOTS: std::ops::RangeInclusive<u32> = 256..=2048;
 /// Cgroups that lead to slots.
@@ -21,7 +21,7 @@ const CGROUPS: u32 = 8192;
 /// Pairs of victim and culprit.
 const BLAMES: u32 = 16384;
 /// `sizeof(struct cpu_state)`, a little rounded up.
-const CPU_BYTES: u32 = 3 << 10;
+const CPU_BYTES: u32 = 9 << 10;
 /// One entry of a preallocated hash map, with what the kernel puts beside it.
 const HASH_ENTRY_BYTES: u32 = 96;
 
@@ -52,15 +52,9 @@ pub(super) struct Loaded {
 }
 
 /// Slots that the budget allows on this many CPUs.
-const fn slots_for(cpus: u32) -> u32 {
-    let each = TOTALS_BYTES / (TOTALS_LEN as u32 * if cpus == 0 { 1 } else { cpus });
-    if each < *SLOTS.start() {
-        *SLOTS.start()
-    } else if each > *SLOTS.end() {
-        *SLOTS.end()
-    } else {
-        each
-    }
+fn slots_for(cpus: u32) -> u32 {
+    let each = TOTALS_BYTES / (TOTALS_LEN * usize::try_from(cpus.max(1)).unwrap_or(usize::MAX));
+    u32::try_from(each).unwrap_or(u32::MAX).clamp(*SLOTS.start(), *SLOTS.end())
 }
 
 /// Bytes of all maps.
