@@ -1,10 +1,6 @@
 # On a fresh Debian machine as root, `make demo` and `make test` do all set-up themselves.
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help demo test build lint unit live guest bench accuracy peers setup
-=======
-.PHONY: help demo test build lint unit live bpf bench accuracy peers setup
->>>>>>> room-B
+.PHONY: help demo test build lint unit live bpf guest bench accuracy figures peers setup
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -30,13 +26,18 @@ unit: ## the tests that need nothing but this repository
 live: setup ## the chain with real parts: containerd, Collector, Jaeger, Tempo (root)
 	@tests/lanes.sh live
 
-guest: setup ## the numbers on cgroup v2, in a guest under QEMU
-	@tests/lanes.sh guest
-
 accuracy: setup peers ## only the comparison of spans with what the kernel told the threads (root)
 	@cargo build --locked --release --bin stallspan --example checkout
 	@STALLSPAN_BIN=$(CURDIR)/target/release/stallspan CHECKOUT_BIN=$(CURDIR)/target/release/examples/checkout \
 	  cargo test --locked --test live -- --test-threads=1 --nocapture chain::
+
+figures: setup peers ## the hop against the Collector in one run, and the agent at rest with 30 containers (root)
+	@cargo build --locked --release --bin stallspan --example checkout
+	@STALLSPAN_BIN=$(CURDIR)/target/release/stallspan CHECKOUT_BIN=$(CURDIR)/target/release/examples/checkout \
+	  cargo test --locked --release --test live -- --test-threads=1 --nocapture figures::
+
+guest: setup ## the numbers on cgroup v2, in a guest under QEMU
+	@tests/guest/run.sh
 
 bpf: ## compile the eBPF programs anew (clang-14); `src/bpf/build.sh check` compares with what is committed
 	@src/bpf/build.sh

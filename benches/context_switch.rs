@@ -2,10 +2,17 @@
 //! the kernel and without, in turn. Prints the median of the differences in CPU time a switch. Needs root.
 #![allow(
     clippy::unwrap_used,
-    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
     clippy::disallowed_methods,
-    clippy::cast_precision_loss,
-    reason = "a benchmark: it prints, and a panic is how it fails"
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test: it drives processes and clocks of its own, and a panic is how it fails"
 )]
 
 use std::io::{Read as _, Write as _};

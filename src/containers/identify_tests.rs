@@ -46,7 +46,7 @@ fn a_claim_agrees_with_the_connection_of_the_same_container_or_pod() {
     let by_pid = |pid| Peer { pid: Some(pid), ..Peer::default() };
     let by_ip = |ip: &str| Peer { ip: Some(ip.parse().unwrap()), ..Peer::default() };
     let check = |claim: (&str, ClaimValue), peer: Peer, expected: bool| {
-        let found = node.find(&[claim.clone()]).unwrap();
+        let found = node.find(std::slice::from_ref(&claim)).unwrap();
         assert_eq!(node.index.owner_agrees(&found, peer), expected, "{claim:?} {peer:?}");
     };
     let id = |start: &str| ("container.id", text(&hex(start)));

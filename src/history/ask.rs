@@ -134,7 +134,7 @@ mod tests {
     const MS: u64 = 1_000_000;
     const CONTAINER: Subject = Subject::Container(ContainerKey(1));
     const TASK: Subject = Subject::Task(TaskKey { tid: 5, start_ticks: 9 });
-    const ALL: EventFields = EventFields { throttled: true, culprits: true, memory: true };
+    const ALL: EventFields = EventFields { throttled: true, culprits: true, memory: true, some_subjects: false };
 
     fn empty() -> Store {
         Store::new(Settings { retention: Duration::from_secs(120), resolution: Duration::from_millis(100), memory: 8 << 20 })

@@ -2,15 +2,17 @@
 //! the kernel refuses the programs.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
-    clippy::disallowed_methods,
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
     clippy::indexing_slicing,
     clippy::string_slice,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "a test: it reads files, waits for the kernel, and a panic is how it fails"
+    reason = "a test: it drives processes and clocks of its own, and a panic is how it fails"
 )]
 
 mod scene;
