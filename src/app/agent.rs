@@ -87,6 +87,7 @@ impl Agent {
             settings: settings::enrich(&config, &host),
             max_hold: config.traces.max_hold,
             counters: telemetry.counters(),
+            own_spans: !config.service.telemetry.trace_exporters.is_empty(),
         };
         let started = ingest::serve(&config.receiver, config.limits, Arc::new(hop), &tasks, Arc::new(ingest::Counters::default())).await;
         let running = started.inspect_err(|_| sampler.stop())?;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use crate::enrich::{self, Enriched, Scan};
 use crate::export::Exporters;
@@ -50,11 +52,25 @@ pub struct Hop {
     pub(super) settings: enrich::Settings,
     pub(super) max_hold: Duration,
     pub(super) counters: Arc<Counters>,
+    /// Whether spans about the hop's own work go anywhere.
+    pub(super) own_spans: bool,
 }
 
 impl Handler for Hop {
     fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
-        Box::pin(self.answer(request))
+        let span = if self.own_spans {
+            tracing::info_span!(
+                "hop",
+                signal = request.signal.word(),
+                bytes = request.body.len(),
+                spans = Empty,
+                enriched = Empty,
+                accepted = Empty
+            )
+        } else {
+            Span::none()
+        };
+        Box::pin(self.answer(request).instrument(span))
     }
 }
 
@@ -80,6 +96,7 @@ impl Hop {
             Signal::Metrics | Signal::Logs => body,
         };
         let answer = self.exporters.send(names, signal, body, deadline).await;
+        Span::current().record("accepted", answer.is_ok());
         ledger.ending = if answer.is_ok() { Ending::Forwarded } else { Ending::Refused };
         answer
     }
@@ -94,6 +111,7 @@ impl Hop {
         }
         let enriched = enrich::apply(scan, &targets, &self.view, &self.settings);
         self.count(&enriched);
+        Span::current().record("spans", enriched.spans).record("enriched", enriched.enriched);
         enriched.body
     }
 
