@@ -34,6 +34,7 @@ mod encoding;
 mod enriching;
 mod health;
 mod metrics;
+mod own_telemetry;
 mod passing;
 mod starting;
 mod stopping;
