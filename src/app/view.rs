@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::config::meaning::{AssociationRule, Traces};
 use crate::containers::resource_stamps;
 use crate::enrich::NodeView;
-use crate::history::merge;
 use crate::model::{Claims, Match, Mono, Wall, Window};
 use crate::source::Node;
 
@@ -38,11 +37,7 @@ impl NodeView for View {
     }
 
     fn window(&self, target: &Match, start: Wall, end: Wall, _thread: Option<u32>) -> Window {
-        let history = self.node.history();
-        match target.subjects.as_slice() {
-            [only] => history.window(*only, start, end),
-            several => merge(several.iter().map(|subject| history.window(*subject, start, end)).collect()),
-        }
+        self.node.history().window_of(&target.subjects, start, end)
     }
 
     fn wall(&self, instant: Mono) -> Wall {

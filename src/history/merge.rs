@@ -2,8 +2,9 @@
 
 use crate::model::{DelayKind, Window};
 
-/// Sums where all know, coverage the least, resolution the greatest. Of what cannot be summed (time during which any
-/// task waited, the culprit) nothing is told when there is more than one window.
+/// Sums where all know, coverage the least, resolution the greatest. Time during which any task waited is told where only
+/// one of them waited at all; the culprit, who may be one of them, is not told of more than one. Where both must be known,
+/// [`Store::window_of`](super::Store::window_of) asks for all at once.
 #[must_use]
 pub fn merge(windows: Vec<Window>) -> Window {
     let mut windows = windows.into_iter();
@@ -22,7 +23,10 @@ fn add(mut sum: Window, other: Window) -> Window {
     sum.neighbor_ns = both(sum.neighbor_ns, other.neighbor_ns);
     sum.self_ns = both(sum.self_ns, other.self_ns);
     sum.longest_wait_ns = sum.longest_wait_ns.zip(other.longest_wait_ns).map(|(a, b)| a.max(b));
-    sum.stalled_ns = None;
+    sum.stalled_ns = match (sum.stalled_ns, other.stalled_ns) {
+        (Some(one), Some(0)) | (Some(0), Some(one)) => Some(one),
+        _ => None,
+    };
     sum.culprit = None;
     sum.stalls.extend(other.stalls);
     sum.coverage = sum.coverage.min(other.coverage);
@@ -82,6 +86,14 @@ mod tests {
         assert_eq!(merged.delay_ns.get(DelayKind::Cpu), Some(10));
         assert_eq!((merged.throttled_ns, merged.stalled_ns, merged.longest_wait_ns), (None, None, Some(9)));
         assert_eq!((merged.coverage, merged.resolution_ns, merged.evidence), (0.5, 900, Some(Evidence::Taskstats)));
+    }
+
+    #[test]
+    fn time_stalled_is_told_where_only_one_waited() {
+        let stalled =
+            |waits: &[Option<u64>]| merge(waits.iter().map(|ns| Window { stalled_ns: *ns, ..Window::default() }).collect()).stalled_ns;
+        assert_eq!([stalled(&[Some(0), Some(5), Some(0)]), stalled(&[Some(0), Some(0)])], [Some(5), Some(0)]);
+        assert_eq!([stalled(&[Some(1), Some(5), Some(0)]), stalled(&[Some(0), None])], [None, None]);
     }
 
     #[test]

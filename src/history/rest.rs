@@ -250,6 +250,9 @@ mod tests {
             check(&rest, 100, 400, expected);
             assert!(rest.between(100 * MS, 300 * MS) <= 2 * MS, "{total} {ends}: {:?}", rest.points);
         }
+        for total in [0, 20] {
+            check(&rest(&[(100, Some(0)), (200, Some(total))], &[(180, 200)]), 100, 200, 0);
+        }
     }
 
     #[test]
