@@ -89,6 +89,7 @@ struct cpu_state {
 	u64 run_from; /* run time up to here is in the totals */
 	struct segment segments[SEGMENTS];
 	struct short_blame short_blames[SHORT_BLAMES];
+	u64 queue;
 	struct throttle_seen throttles[THROTTLES_SEEN];
 	struct explained scratch; /* of the wait that this CPU looks at now */
 	struct settled moved;     /* what that wait has behind it on other CPUs */

@@ -88,9 +88,12 @@ static __always_inline u64 throttle_overlap(struct cpu_state *cpu, struct cfs_rq
 	u64 total = throttle_total(queue);
 	if (!total)
 		return 0;
-	struct throttle_seen *seen = &cpu->throttles[((u64)queue >> 8) & (THROTTLES_SEEN - 1)];
-	if (seen->queue != (u64)queue) {
-		seen->queue = (u64)queue;
+	/* Read back from the map it is a number and no pointer any more. */
+	cpu->queue = (u64)queue;
+	u64 number = *(volatile u64 *)&cpu->queue;
+	struct throttle_seen *seen = &cpu->throttles[(number >> 8) & (THROTTLES_SEEN - 1)];
+	if (seen->queue != number) {
+		seen->queue = number;
 		seen->total = total;
 		seen->ended = 0;
 		return 0;

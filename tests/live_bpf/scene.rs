@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use stallspan::source::bpf::Hierarchy;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -104,6 +105,25 @@ impl Process {
 
     pub fn pid(&self) -> u32 {
         self.0.id()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.pid().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// Stops it, and returns when it has stopped: its last wait has ended, and the kernel has counted all of it.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        let stopped = || std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap().contains(") T ");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !stopped() {
+            assert!(Instant::now() < deadline, "{} does not stop", self.pid());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub fn go(&self) {
+        self.signal(Signal::CONT);
     }
 
     /// Nanoseconds run and waited by the main thread, waits ended.
