@@ -47,10 +47,10 @@ impl Index {
         let (position, found) = rules.iter().enumerate().find_map(|(position, rule)| Some((position, self.apply(rule, claims)?)))?;
         let later_names_pid = rules.iter().skip(position).any(names_process);
         let own_pid = claims.get(PROCESS_PID).and_then(as_pid).filter(|_| found.process.is_none() && later_names_pid);
-        Some(match own_pid.and_then(|own_pid| self.process_within(&found, own_pid)) {
-            Some(process) => self.process_match(process),
-            None => found,
-        })
+        let process = own_pid.and_then(|own_pid| self.process_within(&found, own_pid));
+        // A pod found by its uid may hold the pid in another container than the one that the resource names.
+        let refined = process.map(|process| self.process_match(process)).filter(|refined| !self.contradicts(refined, claims));
+        Some(refined.unwrap_or(found))
     }
 
     /// Whether the connection's owner, as the kernel tells it, is one of those found: the same process, or its container, or
