@@ -17,7 +17,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 logs=target/lanes
 mkdir -p "$logs"
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 shaky=0
 
 # Adds up the `test result:` lines of cargo.
 count() {
@@ -40,16 +40,39 @@ whole() {
   if "$@" 2>&1 | tee "$logs/$lane.log"; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "== $lane: FAILED"; fi
 }
 
+# `PROGRAM NAME` of each test that failed in a log of cargo.
+failures() {
+  awk '/^ *Running .*\(.*\)$/ { program = $NF; gsub(/[()]/, "", program) }
+       /^test .* \.\.\. FAILED$/ { print program, $2 }' "$1"
+}
+
+# Runs each test of a log that failed once more, alone. A machine may stall for seconds under everything at once; what is
+# broken is broken twice. Which tests needed it is told, so that a shaky one is seen and mended.
+second_look() {
+  local lane=$1 program name
+  while read -r program name; do
+    echo "== $lane: $name failed; once more, alone"
+    if CARGO_MANIFEST_DIR=$PWD "$program" --exact "$name" --test-threads=1 >>"$logs/$lane.again.log" 2>&1 </dev/null; then
+      echo "== $lane: $name passed at the second look: it is shaky"
+      failed=$((failed - 1)) passed=$((passed + 1)) shaky=$((shaky + 1))
+    else
+      tail -n 40 "$logs/$lane.again.log"
+    fi
+  done < <(failures "$logs/$lane.log")
+}
+
 # A command whose tests are counted. One that fails without a failing test (it does not compile) fails as a whole.
 tests() {
   local lane=$1 status before_failed=$failed
   shift
   echo "== $lane: $*"
+  rm -f "$logs/$lane.again.log"
   "$@" 2>&1 | tee "$logs/$lane.log"
   status=${PIPESTATUS[0]}
   count "$logs/$lane.log" >"$logs/$lane.count"
   if [ "$status" != 0 ] && [ "$failed" = "$before_failed" ]; then failed=$((failed + 1)); fi
   if [ "$status" = 0 ] && [ "$(cat "$logs/$lane.count")" = 0 ]; then echo "== $lane: ran no test"; failed=$((failed + 1)); fi
+  if [ "$failed" != "$before_failed" ] && [ "$((failed - before_failed))" -le 10 ]; then second_look "$lane"; fi
   if [ "$failed" != "$before_failed" ]; then echo "== $lane: FAILED"; fi
 }
 
@@ -83,5 +106,6 @@ for lane in "$@"; do
   echo "== $lane: $(($(date +%s) - lane_begin)) s"
 done
 echo "== all: $(($(date +%s) - begin)) s"
+if [ "$shaky" != 0 ]; then echo "== $shaky tests passed only at the second look"; fi
 echo "$passed passed, $failed failed, $skipped skipped" | tee "$logs/total"
 [ "$failed" = 0 ]
