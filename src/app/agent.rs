@@ -77,6 +77,8 @@ impl Agent {
         let about = settings::about(&host);
         let node = Arc::new(node(&config));
         let (sampler, thread) = source::start(Arc::clone(&host), config.sources.clone(), Arc::clone(&node)).map_err(StartError::Sampler)?;
+        // Whoever lives already is known before the first span comes; a host that takes long to look at keeps no span waiting.
+        let _looked = sampler.rescan(instant_now() + FIRST_LOOK).await;
         let counters = telemetry.counters();
         let hop = Hop {
             pipelines: pipelines(&config),
@@ -145,6 +147,8 @@ impl Agent {
     }
 }
 
+/// The receivers open after the first look at the node's processes, or after so long.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// Time for the last metrics export.
 const LAST_METRICS: Duration = Duration::from_secs(2);
 /// Time for own telemetry and stray tasks at the end.

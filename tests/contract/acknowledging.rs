@@ -173,7 +173,7 @@ async fn a_sender_that_goes_away_ends_its_attempts() {
     let agent = Agent::start(&to_grpc_quietly(downstream.address));
     let address = agent.grpc();
     let sending = tokio::spawn(async move { Grpc::once(address, TRACES, &bytes(vec![], vec![recent()])).await });
-    until("an attempt", Duration::from_secs(5), || (!downstream.got().is_empty()).then_some(())).await;
+    until("an attempt", Duration::from_secs(40), || (!downstream.got().is_empty()).then_some(())).await;
     sending.abort();
     let _ = sending.await;
     // Attempts that were under way may still arrive; then nothing more.

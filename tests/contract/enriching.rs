@@ -88,7 +88,7 @@ fn unknown(span: &Span) {
 
 /// Sends spans of a container until one is covered, so that its readings are known to be taken. Returns the covered span.
 async fn warmed(agent: &Agent, downstream: &Downstream, id: &str) -> Span {
-    let deadline = std::time::Instant::now() + Duration::from_secs(15);
+    let deadline = std::time::Instant::now() + Duration::from_secs(40);
     loop {
         let sent = downstream.of("traces").len();
         let reply = post(

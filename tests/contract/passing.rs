@@ -228,7 +228,7 @@ async fn a_request_past_the_budget_is_told_to_come_again() {
     let big = [&[0xFA, 0x3F, 0x80, 0x80, 0x30][..], &vec![0; 0x30 << 14]].concat();
     let (address, first) = (agent.http(), big.clone());
     let holding = tokio::spawn(async move { post(address, "/v1/traces", first).await });
-    crate::downstream::until("the first one downstream", Duration::from_secs(5), || (!downstream.got().is_empty()).then_some(())).await;
+    crate::downstream::until("the first one downstream", Duration::from_secs(40), || (!downstream.got().is_empty()).then_some(())).await;
     let refused = post(agent.http(), "/v1/traces", big.clone()).await;
     assert_eq!(refused.status, 429);
     assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u32>().unwrap() >= 1);

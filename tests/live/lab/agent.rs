@@ -34,7 +34,7 @@ impl Agent {
         command.arg("run").arg("--config").arg(config);
         command.args(setting.set.iter().flat_map(|set| ["--set", set]));
         let mut agent = Self { process: Running::start(lab, "stallspan", &mut command), grpc, health };
-        wait_for("stallspan", Duration::from_secs(20), || {
+        wait_for("stallspan", Duration::from_secs(90), || {
             agent.process.alive()?;
             http::get(&agent.health, "/readyz")
         });

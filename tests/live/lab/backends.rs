@@ -40,7 +40,7 @@ impl Jaeger {
         command.arg("--log-level=warn");
         let process = Running::start(lab, "jaeger", &mut command);
         let mut jaeger = Self { process, otlp, query };
-        wait_for("Jaeger", Duration::from_secs(30), || {
+        wait_for("Jaeger", Duration::from_secs(90), || {
             jaeger.process.alive()?;
             http::get_json(&jaeger.query, "/api/services")
         });
@@ -135,7 +135,7 @@ impl Tempo {
 
     /// A trace as OTLP/JSON.
     pub fn trace(&self, trace_id: &str) -> Value {
-        wait_for("a trace in Tempo", Duration::from_secs(30), || http::get_json(&self.query, &format!("/api/traces/{trace_id}")))
+        wait_for("a trace in Tempo", Duration::from_secs(90), || http::get_json(&self.query, &format!("/api/traces/{trace_id}")))
     }
 }
 

@@ -23,7 +23,7 @@ impl Collector {
         command.envs(endpoints.iter().copied());
         command.env("COLLECTOR_TELEMETRY_PORT", port(&telemetry)).env("BEHIND_TELEMETRY_PORT", port(&telemetry));
         let mut collector = Self { process: Running::start(lab, name, &mut command), telemetry };
-        wait_for(name, Duration::from_secs(20), || {
+        wait_for(name, Duration::from_secs(90), || {
             collector.process.alive()?;
             http::get(&collector.telemetry, "/metrics")
         });

@@ -68,7 +68,7 @@ impl Containerd {
         let process = Running::start(lab, "containerd", Command::new(installed("containerd")).arg("--config").arg(config));
         let process = self.process.insert(process);
         let socket = self.socket.clone();
-        wait_for("containerd", Duration::from_secs(20), || {
+        wait_for("containerd", Duration::from_secs(90), || {
             process.alive()?;
             let version = ctr(&socket, "default").arg("version").output().map_err(|e| e.to_string())?;
             if version.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&version.stderr).into_owned()) }

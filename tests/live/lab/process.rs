@@ -23,7 +23,7 @@ impl Running {
         let log = lab.path(&format!("{name}.log"));
         let file = File::create(&log).unwrap();
         let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap_or_else(|e| panic!("{name}: {e}"));
-        Self { name: name.to_owned(), child, log, patience: Duration::from_secs(15) }
+        Self { name: name.to_owned(), child, log, patience: Duration::from_secs(40) }
     }
 
     pub fn pid(&self) -> u32 {
@@ -92,7 +92,7 @@ fn last_lines(text: &str) -> String {
 /// Runs a program to its end; panics with its output when it fails or takes longer than any of them should.
 #[track_caller]
 pub fn run(lab: &Lab, name: &str, command: &mut Command) -> String {
-    const LIMIT: Duration = Duration::from_secs(60);
+    const LIMIT: Duration = Duration::from_secs(120);
     let mut running = Running::start(lab, name, command).impatient();
     let status = wait_for(name, LIMIT, || running.ended());
     assert!(status.success(), "{command:?}: {status}");
