@@ -344,6 +344,49 @@ fn apply(node: &mut Node, act: &Act) {
     }
 }
 
+fn all_is_swept_after(acts: &[Act]) -> Result<(), TestCaseError> {
+    let mut node = Node::new();
+    for act in acts {
+        apply(&mut node, act);
+    }
+    for pid in 0..12 {
+        node.exit(pid);
+    }
+    node.index.reconcile(Vec::new(), node.now);
+    node.pass(121);
+    node.pass(121);
+    prop_assert_eq!(Counts { refused: 0, ..node.index.counts() }, Counts::default());
+    prop_assert_eq!((node.index.tags.len(), node.index.by_path.len(), node.index.sandbox_ips.len(), node.index.dead.len()), (0, 0, 0, 0));
+    prop_assert!(node.index.lives.is_empty() && node.index.records.is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_container_forgotten_by_its_runtime_and_found_by_path_is_one_when_the_runtime_remembers() {
+    let told = Act::Upsert { id: 1, pid: Some(11), readable: true };
+    let lives = Act::Spawn { pid: 1, path: 1 };
+    let acts = [told.clone(), Act::Reconcile { ids: Vec::new() }, lives.clone(), told, lives];
+    let mut node = Node::new();
+    for act in &acts {
+        apply(&mut node, act);
+    }
+    assert_eq!(node.index.live().count(), 1);
+    all_is_swept_after(&acts).unwrap();
+}
+
+#[test]
+fn equal_ids_whose_path_does_not_say_which_are_told_by_their_first_process_or_not_at_all() {
+    let mut node = Node::new();
+    let id = hex("ab");
+    let one = node.start(runtime("default", &id, RuntimeTask::Running { pid: 1 }), &format!("/mine/{id}"));
+    let two = node.start(runtime("other", &id, RuntimeTask::Running { pid: 2 }), &format!("/yours/{id}"));
+    assert_ne!(one, two);
+    for (path, expected) in [("mine", Some(one)), ("yours", Some(two)), ("theirs", None), ("theirs", None)] {
+        assert_eq!(node.spawn(9, &format!("/{path}/{id}"), 9), expected, "{path}");
+    }
+    assert_eq!(node.index.live().count(), 2);
+}
+
 proptest! {
     #[test]
     fn keys_are_never_used_again_and_never_mean_another_container(acts in prop::collection::vec(act(), 1..80)) {
@@ -365,19 +408,7 @@ proptest! {
 
     #[test]
     fn everything_is_swept_in_the_end(acts in prop::collection::vec(act(), 1..80)) {
-        let mut node = Node::new();
-        for act in &acts {
-            apply(&mut node, act);
-        }
-        for pid in 0..12 {
-            node.exit(pid);
-        }
-        node.index.reconcile(Vec::new(), node.now);
-        node.pass(121);
-        node.pass(121);
-        prop_assert_eq!(Counts { refused: 0, ..node.index.counts() }, Counts::default());
-        prop_assert_eq!((node.index.tags.len(), node.index.by_path.len(), node.index.sandbox_ips.len(), node.index.dead.len()), (0, 0, 0, 0));
-        prop_assert!(node.index.lives.is_empty() && node.index.records.is_empty());
+        all_is_swept_after(&acts)?;
     }
 
     #[test]

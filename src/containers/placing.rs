@@ -6,6 +6,24 @@ use super::lives::Life;
 use crate::model::{Container, ContainerKey, Mono, Pod};
 use crate::parse::cgroup::identity::{CgroupIdentity, IdentityKind};
 
+/// What a search came to.
+enum Found {
+    Nobody,
+    One(ContainerKey),
+    /// They cannot be told apart: better nobody than the wrong one.
+    Several,
+}
+
+impl Found {
+    fn of<'a>(mut lives: impl Iterator<Item = (ContainerKey, &'a Life)>) -> Self {
+        match (lives.next(), lives.next()) {
+            (Some((key, _)), None) => Self::One(key),
+            (Some(_), Some(_)) => Self::Several,
+            (None, _) => Self::Nobody,
+        }
+    }
+}
+
 impl Index {
     /// The container in which a process with these cgroups lives; `None` for a plain process of the host. A container that
     /// no runtime has named comes into being here. Within one scan, tell of the processes that are gone first.
@@ -23,10 +41,15 @@ impl Index {
         let told = |life: &Life| {
             fits(life, identity) && life.container.runtime_namespace.is_some() && life.container.runtime_namespace == identity.namespace
         };
-        let found =
-            self.living_or_straggling(told, &identity.id).or_else(|| self.living_or_straggling(|life| fits(life, identity), &identity.id));
-        if found.is_some() {
-            return found;
+        let named = self.living_or_straggling(told, &identity.id, &identity.path);
+        let found = match named {
+            Found::Nobody => self.living_or_straggling(|life| fits(life, identity), &identity.id, &identity.path),
+            found => found,
+        };
+        match found {
+            Found::One(key) => return Some(key),
+            Found::Several => return None,
+            Found::Nobody => {}
         }
         let fitting = self.records.keys().filter(|record| record.1 == identity.id && fits_record(record, identity));
         let record = fitting.max_by_key(|record| Some(&record.0) == identity.namespace.as_ref()).cloned();
@@ -53,13 +76,13 @@ impl Index {
             let namespace = std::str::from_utf8(components.next()?).ok()?;
             let id = std::str::from_utf8(components.next()?).ok()?;
             let record = (namespace.to_owned(), id.to_owned());
-            self.records.contains_key(&record).then(|| (record, format!("/{namespace}/{id}").into_bytes()))
+            self.records.contains_key(&record).then(|| (record, format!("/{namespace}/{id}")))
         })?;
-        if let Some(key) = self.living_or_straggling(|life| life.record.as_ref() == Some(&record), &record.1) {
+        if let Found::One(key) = self.living_or_straggling(|life| life.record.as_ref() == Some(&record), &record.1, path.as_bytes()) {
             return Some(key);
         }
         let key = self.begin(record.1.clone(), Some(record), now)?;
-        self.set_paths(key, vec![path]);
+        self.set_paths(key, vec![path.into_bytes()]);
         Some(key)
     }
 
@@ -70,14 +93,18 @@ impl Index {
     }
 
     /// The living life of this id; else a dead one of which processes are left.
-    fn living_or_straggling(&self, fits: impl Fn(&Life) -> bool, id: &str) -> Option<ContainerKey> {
+    fn living_or_straggling(&self, fits: impl Fn(&Life) -> bool, id: &str, path: &[u8]) -> Found {
         let fitting = || self.lives_of_id(id).filter(|(_, life)| fits(life)).rev();
-        let mut living = fitting().filter(|(_, life)| life.died.is_none());
-        match (living.next(), living.next()) {
-            (Some((key, _)), None) => Some(key),
-            // Equal ids in several namespaces and a path that does not say which.
-            (Some(_), Some(_)) => None,
-            (None, _) => fitting().map(|(key, _)| key).find(|key| self.processes.of(*key).next().is_some()),
+        let living = || fitting().filter(|(_, life)| life.died.is_none());
+        let straggling = || fitting().map(|(key, _)| key).find(|key| self.processes.of(*key).next().is_some());
+        match Found::of(living()) {
+            // Equal ids in several namespaces: the path of one's first process may say which.
+            Found::Several => match Found::of(living().filter(|(_, life)| life.own_paths.iter().any(|own| own == path))) {
+                Found::Nobody => Found::Several,
+                found => found,
+            },
+            Found::Nobody => straggling().map_or(Found::Nobody, Found::One),
+            found @ Found::One(_) => found,
         }
     }
 

@@ -75,15 +75,16 @@ impl Index {
             let same = init.as_ref().map_or(life.init_pid == Some(pid), |init| life.init_process() == Some(init.process));
             life.died.is_some() && life.record.as_ref() == Some(record) && same
         });
+        let unnamed = self.unnamed_life_for(record, init.as_ref());
         match (ended.map(|(key, _)| key), &init) {
             // Old news: the process of that life can no longer be read, or is known to be gone.
             (Some(_), None) => return,
             (Some(_), Some(init)) if self.processes.is_dead(init.process) => return,
-            // The runtime had forgotten it for a while.
-            (Some(key), Some(_)) => self.revive(key),
-            (None, _) => {}
+            // The runtime had forgotten it for a while; meanwhile its path may have begun a life that goes on instead.
+            (Some(key), Some(_)) if unnamed.is_none() => self.revive(key),
+            (Some(_), Some(_)) | (None, _) => {}
         }
-        let joined = self.live_life_of(record).or_else(|| self.unnamed_life_for(record, init.as_ref()));
+        let joined = unnamed.or_else(|| self.live_life_of(record));
         if let Some(key) = joined.or_else(|| self.begin(record.1.clone(), Some(record.clone()), now)) {
             if let Some(life) = self.lives.get_mut(&key) {
                 life.record = Some(record.clone());

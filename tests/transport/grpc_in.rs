@@ -146,10 +146,15 @@ async fn the_handlers_deadline_is_the_senders_or_max_wait_whichever_is_earlier()
     let mut client = http2(hop.grpc()).await;
     for (timeout, least, most) in [("1S", 0.9, 1.0), ("100m", 0.09, 0.1), ("1H", 4.9, 5.0), ("", 4.9, 5.0)] {
         let headers = [("grpc-timeout", timeout)];
-        let before = Instant::now();
-        call(&mut client, TRACES, if timeout.is_empty() { &[] } else { &headers }, framed(false, b"x")).await;
-        let took = before.elapsed().as_secs_f64();
-        let deadline = recorder.got.lock().unwrap().pop().unwrap().deadline.duration_since(before).as_secs_f64();
+        // One that a starved machine brought too late is not handed over; another is sent.
+        let (before, took, request) = loop {
+            let before = Instant::now();
+            call(&mut client, TRACES, if timeout.is_empty() { &[] } else { &headers }, framed(false, b"x")).await;
+            if let Some(request) = recorder.got.lock().unwrap().pop() {
+                break (before, before.elapsed().as_secs_f64(), request);
+            }
+        };
+        let deadline = request.deadline.duration_since(before).as_secs_f64();
         assert!(deadline >= least - 0.01 && deadline <= most + took, "{timeout}: {deadline}");
     }
 }
@@ -228,7 +233,7 @@ async fn a_real_client_with_too_large_a_message_learns_so() {
     let hop = Hop::start(Recorder::accepting()).await;
     let client = peers::client(hop.grpc()).await;
     for _ in 0..3 {
-        let status = client.clone().export(peers::spans(300_000)).await.unwrap_err();
+        let status = client.clone().export(peers::spans(60_000)).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status:?}");
     }
     client.clone().export(peers::spans(1)).await.unwrap();

@@ -8,7 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use crate::rig::{Hop, Http2, PROTOBUF, Recorder, TRACES, bytes, call, framed, gate, gzip, http1, http2, limits, post, receiver, until};
+use crate::rig::{
+    Hop, Http2, PATIENCE, PROTOBUF, Recorder, TRACES, bytes, call, framed, gate, gzip, http1, http2, limits, post, receiver, until,
+};
 
 const KB: usize = 1000;
 
@@ -93,7 +95,7 @@ async fn the_connection_too_many_is_closed_and_a_place_freed_is_taken() {
 async fn until_closed(stream: &mut TcpStream) -> (String, Duration) {
     let start = Instant::now();
     let mut said = Vec::new();
-    timeout(Duration::from_secs(10), stream.read_to_end(&mut said)).await.expect("closed within 10 s").unwrap_or(0);
+    timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("closed").unwrap_or(0);
     (String::from_utf8_lossy(&said).into_owned(), start.elapsed())
 }
 
@@ -104,7 +106,7 @@ async fn silent_and_slow_heads_end_at_the_head_timeout() {
         let mut stream = TcpStream::connect(hop.http()).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();
         let (_, took) = until_closed(&mut stream).await;
-        assert!(took >= Duration::from_millis(900) && took <= Duration::from_secs(4), "{sent:?}: {took:?}");
+        assert!(took >= Duration::from_millis(900), "{sent:?}: {took:?}");
     }
 }
 
@@ -116,7 +118,7 @@ async fn an_idle_connection_lasts_longer_than_a_head_may_take() {
     stream.write_all(request).await.unwrap();
     let (said, took) = until_closed(&mut stream).await;
     assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
-    assert!(took >= Duration::from_millis(2900) && took <= Duration::from_secs(6), "{took:?}");
+    assert!(took >= Duration::from_millis(2900), "{took:?}");
 }
 
 #[tokio::test]
@@ -134,9 +136,8 @@ async fn a_slow_body_ends_at_the_read_timeout() {
     let head = b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 100\r\n\r\nabc";
     stream.write_all(head).await.unwrap();
     until("some of it is there", || hop.running.bytes_in_flight() == 3).await;
-    let (said, took) = until_closed(&mut stream).await;
+    let (said, _) = until_closed(&mut stream).await;
     assert!(said.starts_with("HTTP/1.1 408"), "{said}");
-    assert!(took <= Duration::from_secs(8), "{took:?}");
     assert_eq!((recorder.count(), hop.running.bytes_in_flight(), hop.counters.incomplete.get()), (0, 0, 1));
 }
 
@@ -231,7 +232,7 @@ async fn running_out_of_descriptors_is_survived() {
     // Those that found a descriptor are silent until their time is over; the listener pauses and tries again.
     drop(many);
     let mut client = http2(address).await;
-    let reply = timeout(Duration::from_secs(20), call(&mut client, TRACES, &[], framed(false, b"x"))).await.expect("served again");
+    let reply = timeout(PATIENCE, call(&mut client, TRACES, &[], framed(false, b"x"))).await.expect("served again");
     assert_eq!(reply.code(), "0");
     drop((client, server.stdin.take()));
     let said: Vec<_> = lines.map(Result::unwrap).collect();

@@ -11,7 +11,7 @@ use stallspan::runtime::Tasks;
 use tokio::time::Instant;
 
 use crate::downstream::{Act, Downstream, exporters, otlp};
-use crate::rig::until;
+use crate::rig::{PATIENCE, until};
 
 fn open(entries: Vec<(&str, Exporter)>) -> Exporters {
     Exporters::open(&exporters(entries), &Tasks::new()).unwrap()
@@ -25,12 +25,15 @@ fn http(downstream: &Downstream) -> Exporters {
     open(vec![("out", Exporter::OtlpHttp(downstream.http_exporter()))])
 }
 
+/// One attempt and no more.
+fn once(config: OtlpExporter) -> OtlpExporter {
+    OtlpExporter { retry: Retry { enabled: false, ..config.retry }, ..config }
+}
+
 async fn send(exporters: &Exporters, within: Duration) -> Answer {
     let deadline = Instant::now() + within;
     exporters.send(&["out".to_owned()], Signal::Traces, Bytes::from_static(b"request"), deadline).await
 }
-
-const SECONDS: Duration = Duration::from_secs(3);
 
 fn refused(code: u8) -> Act {
     Act::Grpc(vec![("grpc-status", code.to_string()), ("grpc-message", "n%C3%B6".to_owned())])
@@ -40,7 +43,7 @@ fn refused(code: u8) -> Act {
 async fn every_grpc_code_is_tried_again_exactly_when_the_specification_says() {
     for code in 1..=16_u8 {
         let downstream = Downstream::start(move |number| if number == 0 { refused(code) } else { Act::Accept(Bytes::new()) }).await;
-        let answer = send(&grpc(&downstream), SECONDS).await;
+        let answer = send(&grpc(&downstream), PATIENCE).await;
         let again = [1, 4, 10, 11, 14, 15].contains(&code);
         assert_eq!((answer.is_ok(), downstream.count()), (again, if again { 2 } else { 1 }), "code {code}");
         if let Err(refusal) = answer {
@@ -56,7 +59,7 @@ async fn resource_exhausted_with_a_hint_waits_as_long_as_it_says() {
     let act = Act::Grpc(vec![("grpc-status", "8".to_owned()), ("grpc-status-details-bin", details)]);
     let downstream = Downstream::start(move |number| if number == 0 { act.clone() } else { Act::Accept(Bytes::new()) }).await;
     let start = Instant::now();
-    send(&grpc(&downstream), SECONDS).await.unwrap();
+    send(&grpc(&downstream), PATIENCE).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
 }
 
@@ -77,9 +80,12 @@ async fn every_http_status_means_what_the_table_says() {
         (500, Code::Internal, false),
         (501, Code::Internal, false),
     ] {
-        let downstream = Downstream::start(move |_| Act::Http(status, vec![], Bytes::new())).await;
-        let refusal = send(&http(&downstream), Duration::from_millis(500)).await.unwrap_err();
-        assert_eq!((refusal.code, downstream.count() > 1), (code, again), "{status}");
+        let refuse = move |number| if number < 2 { Act::Http(status, vec![], Bytes::new()) } else { Act::Accept(Bytes::new()) };
+        let downstream = Downstream::start(refuse).await;
+        let refusal = send(&open(vec![("out", Exporter::OtlpHttp(once(downstream.http_exporter())))]), PATIENCE).await.unwrap_err();
+        assert_eq!((refusal.code, downstream.count()), (code, 1), "{status}");
+        let answer = send(&http(&downstream), PATIENCE).await;
+        assert_eq!((answer.is_ok(), downstream.count()), (again, if again { 3 } else { 2 }), "{status}");
     }
 }
 
@@ -91,14 +97,14 @@ async fn retry_after_is_waited_for_and_passed_on() {
     })
     .await;
     let start = Instant::now();
-    send(&http(&downstream), SECONDS).await.unwrap();
+    send(&http(&downstream), PATIENCE).await.unwrap();
     assert!(start.elapsed() >= Duration::from_secs(1));
 
     let downstream = Downstream::start(|_| Act::Http(429, vec![("retry-after", "60".to_owned())], Bytes::new())).await;
     let start = Instant::now();
-    let refusal = send(&http(&downstream), SECONDS).await.unwrap_err();
+    let refusal = send(&http(&downstream), PATIENCE).await.unwrap_err();
     assert_eq!((refusal.code, refusal.retry_after), (Code::Unavailable, Some(Duration::from_secs(60))));
-    assert!(start.elapsed() < Duration::from_secs(1), "no use waiting");
+    assert!(start.elapsed() < Duration::from_secs(50), "no use waiting");
     assert_eq!(downstream.count(), 1);
 }
 
@@ -108,22 +114,25 @@ async fn a_status_in_the_body_is_read_and_a_success_of_another_kind_is_empty() {
     let body = Bytes::from(told.to_protobuf());
     let downstream =
         Downstream::start(move |_| Act::Http(400, vec![("content-type", "application/x-protobuf".to_owned())], body.clone())).await;
-    assert!(send(&http(&downstream), SECONDS).await.unwrap_err().message.ends_with("bad span"));
+    assert!(send(&http(&downstream), PATIENCE).await.unwrap_err().message.ends_with("bad span"));
     let downstream =
         Downstream::start(|_| Act::Http(202, vec![("content-type", "text/plain".to_owned())], Bytes::from_static(b"thanks"))).await;
-    assert_eq!(send(&http(&downstream), SECONDS).await, Ok(Bytes::new()));
+    assert_eq!(send(&http(&downstream), PATIENCE).await, Ok(Bytes::new()));
 }
 
 #[tokio::test]
 async fn one_that_never_answers_is_tried_again_and_told_before_the_deadline() {
-    for make in [grpc as fn(&Downstream) -> Exporters, http] {
+    type Make = fn(OtlpExporter) -> Exporter;
+    for make in [Exporter::OtlpGrpc as Make, Exporter::OtlpHttp] {
+        // How exactly the deadline is kept is tested on a paused clock, in `export::retry`.
         let downstream = Downstream::start(|_| Act::Hang).await;
+        let impatient = OtlpExporter { timeout: Duration::from_secs(2), ..downstream.grpc_exporter() };
         let start = Instant::now();
-        let refusal = send(&make(&downstream), Duration::from_millis(5500)).await.unwrap_err();
+        let refusal = send(&open(vec![("out", make(impatient))]), Duration::from_secs(9)).await.unwrap_err();
         assert!(stallspan::otlp::status::retryable(&refusal), "{refusal:?}");
-        assert!(start.elapsed() <= Duration::from_millis(5700));
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
         let got = downstream.got.lock().unwrap();
-        assert!((2..=3).contains(&got.len()), "{} tries of 2 s", got.len());
+        assert!((2..=5).contains(&got.len()), "{} tries of 2 s in 9 s", got.len());
         assert_ne!(got[0].connection, got[1].connection, "a silent connection is not trusted again");
     }
 }
@@ -134,7 +143,7 @@ async fn a_lost_connection_is_made_again() {
         let downstream = Downstream::start(|number| if number % 2 == 0 { Act::Drop } else { Act::Accept(Bytes::new()) }).await;
         let exporters = make(&downstream);
         for _ in 0..3 {
-            send(&exporters, SECONDS).await.unwrap();
+            send(&exporters, PATIENCE).await.unwrap();
         }
         assert_eq!(downstream.accepted().len(), 3);
     }
@@ -145,14 +154,14 @@ async fn downstream_that_dies_and_returns_is_found_again() {
     for make in [grpc as fn(&Downstream) -> Exporters, http] {
         let downstream = Downstream::accepting().await;
         let exporters = make(&downstream);
-        send(&exporters, SECONDS).await.unwrap();
+        send(&exporters, PATIENCE).await.unwrap();
         downstream.die().await;
-        let refusal = send(&exporters, Duration::from_millis(300)).await.unwrap_err();
+        let refusal = send(&exporters, Duration::from_secs(3)).await.unwrap_err();
         assert_eq!(refusal.code, Code::Unavailable);
         assert!(refusal.message.contains(&downstream.address.to_string()), "names the address: {}", refusal.message);
         let waiting = tokio::spawn({
             let exporters = exporters.clone();
-            async move { send(&exporters, Duration::from_secs(20)).await }
+            async move { send(&exporters, PATIENCE).await }
         });
         downstream.rise().await;
         waiting.await.unwrap().unwrap();
@@ -163,9 +172,7 @@ async fn downstream_that_dies_and_returns_is_found_again() {
 #[tokio::test]
 async fn retries_off_means_one_attempt() {
     let downstream = Downstream::start(|_| refused(14)).await;
-    let base = downstream.grpc_exporter();
-    let once = OtlpExporter { retry: Retry { enabled: false, ..base.retry }, ..base };
-    let refusal = send(&open(vec![("out", Exporter::OtlpGrpc(once))]), SECONDS).await.unwrap_err();
+    let refusal = send(&open(vec![("out", Exporter::OtlpGrpc(once(downstream.grpc_exporter())))]), PATIENCE).await.unwrap_err();
     assert_eq!((refusal.code, downstream.count()), (Code::Unavailable, 1));
 }
 
@@ -190,7 +197,7 @@ async fn all_must_accept_and_none_gets_twice_what_it_accepted() {
     let second = Downstream::start(|number| if number < 3 { refused(14) } else { Act::Accept(Bytes::from_static(b"other")) }).await;
     let exporters = open(vec![("a", Exporter::OtlpGrpc(first.grpc_exporter())), ("b", Exporter::OtlpGrpc(second.grpc_exporter()))]);
     let both = ["a".to_owned(), "b".to_owned()];
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     let answer = exporters.send(&both, Signal::Logs, Bytes::from_static(b"request"), deadline).await;
     assert_eq!(answer, Ok(Bytes::from_static(b"\x0a\x00")), "the first one's, byte for byte");
     assert_eq!((first.count(), second.count()), (1, 4));
@@ -211,7 +218,7 @@ async fn addresses_and_headers_of_requests() {
     config.compression = stallspan::config::meaning::Compression::Gzip;
     let exporters = open(vec![("out", Exporter::OtlpHttp(config))]);
     for (signal, path) in [(Signal::Traces, "/base/v1/traces"), (Signal::Metrics, "/base/v1/metrics"), (Signal::Logs, "/own/logs")] {
-        let deadline = Instant::now() + SECONDS;
+        let deadline = Instant::now() + PATIENCE;
         exporters.send(&["out".to_owned()], signal, Bytes::from_static(b"request"), deadline).await.unwrap();
         let got = downstream.last();
         assert_eq!(got.path, path);
@@ -220,17 +227,17 @@ async fn addresses_and_headers_of_requests() {
         assert_eq!(got.headers["content-encoding"], "gzip");
         assert!(got.headers["user-agent"].to_str().unwrap().starts_with("OTel-OTLP-Exporter-Rust/"));
     }
-    let deadline = Instant::now() + SECONDS;
+    let deadline = Instant::now() + PATIENCE;
     grpc(&downstream).send(&["out".to_owned()], Signal::Traces, Bytes::new(), deadline).await.unwrap();
     let got = downstream.last();
     let timeout = got.headers["grpc-timeout"].to_str().unwrap();
-    assert!(timeout.ends_with('u') || timeout.ends_with('n') || timeout.ends_with('m'), "{timeout}: within the attempt's 2 s");
+    assert!(timeout.ends_with('u') || timeout.ends_with('n') || timeout.ends_with('m'), "{timeout}: within the attempt's time");
     assert_eq!(got.headers["te"], "trailers");
 }
 
 #[tokio::test]
 async fn a_pipeline_without_exporters_is_unimplemented() {
-    let deadline = Instant::now() + SECONDS;
+    let deadline = Instant::now() + PATIENCE;
     let refusal = open(vec![]).send(&[], Signal::Logs, Bytes::new(), deadline).await.unwrap_err();
     assert_eq!(refusal.code, Code::Unimplemented);
 }
@@ -240,7 +247,7 @@ async fn an_answer_without_end_is_cut_off() {
     let endless = Bytes::from(vec![0; 5 << 20]);
     let downstream = Downstream::start(move |_| Act::Accept(endless.clone())).await;
     for exporters in [grpc(&downstream), http(&downstream)] {
-        let refusal = send(&exporters, SECONDS).await.unwrap_err();
+        let refusal = send(&exporters, PATIENCE).await.unwrap_err();
         assert_eq!(refusal.code, Code::Internal, "{refusal:?} after {} requests", downstream.count());
     }
     assert_eq!(downstream.count(), 2, "not worth another try");
@@ -250,7 +257,7 @@ async fn an_answer_without_end_is_cut_off() {
 async fn what_speaks_no_grpc_is_told_by_its_status() {
     for (status, code) in [(404, Code::Unimplemented), (401, Code::Unauthenticated), (418, Code::Unknown)] {
         let downstream = Downstream::start(move |_| Act::Http(status, vec![], Bytes::from_static(b"hello"))).await;
-        assert_eq!(send(&grpc(&downstream), SECONDS).await.unwrap_err().code, code);
+        assert_eq!(send(&grpc(&downstream), PATIENCE).await.unwrap_err().code, code);
     }
 }
 
@@ -272,15 +279,13 @@ async fn a_closing_downstream_loses_no_request_and_gets_none_twice() {
     // GOAWAY after every few requests, as servers with a maximum age of connections do.
     let downstream = Downstream::start(|_| Act::Accept(Bytes::new())).await;
     downstream.goodbye_every(5);
-    let base = downstream.grpc_exporter();
-    let once = OtlpExporter { retry: Retry { enabled: false, ..base.retry }, ..base };
-    let exporters = open(vec![("out", Exporter::OtlpGrpc(once))]);
+    let exporters = open(vec![("out", Exporter::OtlpGrpc(once(downstream.grpc_exporter())))]);
     let mut sending = tokio::task::JoinSet::new();
     for number in 0..200 {
         let exporters = exporters.clone();
         sending.spawn(async move {
             let body = Bytes::from(format!("{number:03}"));
-            exporters.send(&["out".to_owned()], Signal::Traces, body, Instant::now() + Duration::from_secs(20)).await
+            exporters.send(&["out".to_owned()], Signal::Traces, body, Instant::now() + PATIENCE).await
         });
         if number % 4 == 0 {
             tokio::task::yield_now().await;
@@ -313,8 +318,8 @@ async fn what_was_acknowledged_was_accepted() {
             sending.spawn(async move {
                 tokio::time::sleep(Duration::from_millis(number * 5)).await;
                 let body = Bytes::from(format!("{number:03}"));
-                let answer = exporters.send(&["out".to_owned()], Signal::Traces, body.clone(), Instant::now() + SECONDS).await;
-                answer.is_ok().then_some(body)
+                let answer = exporters.send(&["out".to_owned()], Signal::Traces, body.clone(), Instant::now() + PATIENCE).await;
+                answer.map(|_| body)
             });
         }
         for _ in 0..3 {
@@ -325,11 +330,10 @@ async fn what_was_acknowledged_was_accepted() {
         }
         let mut acknowledged = Vec::new();
         while let Some(sent) = sending.join_next().await {
-            acknowledged.extend(sent.unwrap());
+            acknowledged.push(sent.unwrap().expect("accepted in the end: downstream is back"));
         }
         let accepted = downstream.accepted();
         let is_in = |body: &Bytes| accepted.iter().any(|accepted| accepted.ends_with(body));
         assert!(acknowledged.iter().all(is_in), "acknowledged and lost");
-        assert!(acknowledged.len() > 100, "{} of 150", acknowledged.len());
     }
 }
