@@ -120,15 +120,10 @@ fn first<T: Copy>(sources: [Result<T, Absence>; 2]) -> Result<T, Absence> {
     best.or_else(|reason| next.map_err(|below| if reason == Absence::Disabled { below } else { reason }))
 }
 
-/// The eBPF rung: a method that does not begin with it loads no program at all. `auto` begins below it until the source has
-/// gone through all of its live lanes; who asks for it by name gets it.
+/// The eBPF rung: a method that does not begin with it loads no program at all.
 const fn bpf(facts: &Facts, method: Method) -> Result<(), Absence> {
     match method {
-        Method::Bpf => facts.bpf,
-        Method::Auto => match facts.bpf {
-            Ok(()) => Err(Absence::Disabled),
-            Err(absence) => Err(absence),
-        },
+        Method::Auto | Method::Bpf => facts.bpf,
         Method::Taskstats | Method::Schedstat => Err(Absence::Disabled),
     }
 }

@@ -11,7 +11,7 @@ use crate::enrich;
 use crate::host::Host;
 use crate::ladder;
 use crate::metrics::About;
-use crate::model::Evidence;
+use crate::model::{Absence, Evidence, Facts};
 use crate::telemetry::{self, Telemetry};
 
 use super::agent::VERSION;
@@ -61,7 +61,8 @@ pub fn stamps(about: &About) -> Arc<[(&'static str, String)]> {
 
 /// What enrichment is told.
 pub fn enrich(config: &Config, host: &Host) -> enrich::Settings {
-    let plan = ladder::plan(&host.probe(), &config.sources);
+    // Spans that nothing was read for: by then the programs may not be loaded, or have been refused.
+    let plan = ladder::plan(&Facts { bpf: Err(Absence::Absent), ..host.probe() }, &config.sources);
     let hints = Hints::default();
     enrich::Settings {
         claim_names: claim_names(config),

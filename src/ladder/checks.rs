@@ -118,12 +118,6 @@ fn bpf(facts: &Facts, method: Method) -> CheckItem {
     const ID: &str = "bpf";
     match method {
         Method::Taskstats | Method::Schedstat => CheckItem::pass(ID, "not used: sources.method begins below it"),
-        Method::Auto if facts.bpf.is_ok() => CheckItem::warn(
-            ID,
-            "eBPF programs can be loaded here; `auto` does not load them yet",
-            "single waits: stall events, longest wait, wall-clock time stalled, and who ran meanwhile",
-            "set `sources.method: bpf`",
-        ),
         Method::Auto | Method::Bpf => match facts.bpf {
             Ok(()) => CheckItem::pass(ID, "the programs load: every wait is seen, and who ran meanwhile"),
             Err(absence) => CheckItem::warn(

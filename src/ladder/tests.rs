@@ -66,6 +66,19 @@ fn a_fit_host_supplies_everything_from_the_best_rung_it_has() {
 }
 
 #[test]
+fn on_top_stands_what_sees_every_wait() {
+    let seen = Facts { bpf: Ok(()), ..fit() };
+    for method in [Method::Auto, Method::Bpf] {
+        let got = plan(&seen, &sources(method));
+        assert_eq!((got.best(), got.source(SourceName::Bpf), got.method_missing), (Some(Evidence::Bpf), Ok(()), None));
+        assert_eq!((got.delay(DelayKind::Cpu), got.delay(DelayKind::Reclaim)), (Ok(Evidence::Bpf), Ok(Evidence::Taskstats)));
+    }
+    let uncounted = plan(&Facts { task_delayacct: Some(false), ..seen }, &sources(Method::Auto));
+    assert_eq!((uncounted.delay(DelayKind::Reclaim), uncounted.delay(DelayKind::Compaction)), (Ok(Evidence::Bpf), Ok(Evidence::Bpf)));
+    assert_eq!(uncounted.delay(DelayKind::BlockIo), Err(Absence::NotSupported));
+}
+
+#[test]
 fn without_delay_accounting_only_the_cpu_is_known() {
     let facts = Facts { task_delayacct: Some(false), ..fit() };
     let expected: Vec<_> =
@@ -164,7 +177,8 @@ fn statuses(facts: &Facts, method: Method) -> Vec<(&'static str, &'static str)> 
 }
 
 #[test]
-fn on_a_fit_host_nothing_but_the_missing_rung_is_warned_of() {
+fn on_a_fit_host_nothing_is_lost() {
+    assert!(statuses(&Facts { bpf: Ok(()), ..fit() }, Method::Auto).iter().all(|(_, status)| *status == "pass"));
     let warned: Vec<_> = statuses(&fit(), Method::Auto).into_iter().filter(|(_, status)| *status != "pass").collect();
     assert_eq!(warned, [("bpf", "warn")]);
     let ids: Vec<_> = statuses(&fit(), Method::Auto).into_iter().map(|(id, _)| id).collect();

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// as others than those of the next collection.
 const FIRST_COLLECTION: Duration = Duration::from_millis(500);
 
-/// The first look waits so long for the programs; they mostly take less, and the first spans are then told exactly.
-const LOADING: Duration = Duration::from_millis(700);
+/// While the programs are being loaded, counters answer; so often it is asked whether they are there.
+const LOADING_LOOK: Duration = Duration::from_millis(20);
 
 /// Least time between looks for new processes that were asked for.
 pub const RESCAN_SPACING: Duration = Duration::from_millis(50);
@@ -142,8 +142,9 @@ impl Sampler {
         let mut facts = host.probe();
         let loading = begin_loading(&host, &facts, &settings);
         let unified = feed::hierarchy(&facts) == Hierarchy::Unified;
-        if loading.is_none() && wants_bpf(&facts, &settings) {
-            facts.bpf = Err(Absence::Failed);
+        if wants_bpf(&facts, &settings) {
+            // Not yet there: until it is, the rungs below answer.
+            facts.bpf = Err(if loading.is_some() { Absence::Absent } else { Absence::Failed });
         }
         let plan = ladder::plan(&facts, &settings);
         let now = mono_now();
@@ -180,9 +181,8 @@ impl Sampler {
     }
 
     fn run(&mut self, mailbox: &Mailbox) {
-        self.take_feed(LOADING);
         loop {
-            self.take_feed(Duration::ZERO);
+            self.take_feed();
             let now = mono_now();
             self.regular(now);
             self.serve(now);
@@ -194,18 +194,19 @@ impl Sampler {
         }
     }
 
-    /// Takes the programs over once they are loaded, or notes why they are not.
-    fn take_feed(&mut self, patience: Duration) {
+    /// Takes the programs over once they are loaded, or notes why they are not: then the ladder stays a rung lower.
+    fn take_feed(&mut self) {
         let Some(loading) = &self.loading else { return };
-        let outcome = match loading.recv_timeout(patience) {
+        let outcome = match loading.try_recv() {
             Ok(outcome) => outcome,
-            Err(RecvTimeoutError::Timeout) => return,
-            Err(RecvTimeoutError::Disconnected) => Err(Absence::Failed),
+            Err(TryRecvError::Empty) => return,
+            Err(TryRecvError::Disconnected) => Err(Absence::Failed),
         };
         self.loading = None;
         self.bpf = outcome.as_ref().map(|_| ()).map_err(|absence| *absence);
-        if let Ok(feed) = outcome {
+        if let Ok(mut feed) = outcome {
             self.node.history_mut().events_begin(mono_now(), feed.fields());
+            feed.enroll(&self.roster, &self.node.index(), self.unified);
             self.feed = Some(feed);
         }
         self.plan = ladder::plan(&Facts { bpf: self.bpf, ..self.host.probe() }, &self.settings);
@@ -215,6 +216,9 @@ impl Sampler {
     /// The instant at which something is due.
     fn next(&self) -> Mono {
         let mut next = self.due.sweep.min(self.due.collect);
+        if self.loading.is_some() {
+            next = next.min(mono_now().plus(nanoseconds(LOADING_LOOK)));
+        }
         if !self.roster.active.is_empty() {
             next = next.min(self.due.tick);
         }
@@ -321,7 +325,7 @@ fn supplied(plan: &Plan) -> Known {
 }
 
 fn wants_bpf(facts: &Facts, settings: &Sources) -> bool {
-    settings.method == Method::Bpf && facts.bpf.is_ok()
+    matches!(settings.method, Method::Auto | Method::Bpf) && facts.bpf.is_ok()
 }
 
 /// Loads the programs in a thread of its own: the verifier takes its time, and counters can be read meanwhile.
