@@ -2,7 +2,7 @@
 
 use super::chunk::Cut;
 use super::rest::Rest;
-use super::tally::{Blames, Measured, Picks};
+use super::tally::{Blames, Measured, Pick, Picks};
 use super::timeline::Timeline;
 use crate::model::{DelayKind, OpenWait, Reading, Wait};
 
@@ -104,7 +104,7 @@ impl Waits {
             measured.sums.throttled = measured.sums.throttled.saturating_add(throttled_until.saturating_sub(begin));
             measured.longest = measured.longest.max(inside);
             if picks.wants(inside, begin) {
-                picks.offer(inside, begin, DelayKind::Cpu, None);
+                picks.offer(Pick { duration: inside, begin, began: wait.begin.0, tid: wait.tid, kind: DelayKind::Cpu, culprit: None });
             }
         }
         measured.stalled = self.stalled(cut);
