@@ -1,7 +1,7 @@
 //! Some dozens of single waits with begins side by side, packed, and what can be said of all of them at once.
 
 use super::tally::{Blames, Measured, Pick, Picks, Sums};
-use crate::model::{DelayKind, MAX_CULPRITS, Wait};
+use crate::model::{CulpritKey, DelayKind, MAX_CULPRITS, Mono, Wait};
 
 /// Most waits of a chunk: enough that a long window adds up few chunks, and few enough to look through one at a cut.
 pub(super) const CHUNK_LEN: usize = 64;
@@ -304,6 +304,21 @@ impl Chunk {
             let culprit = self.blames_of(row).first().map(|blame| blame.key);
             picks.offer(Pick { duration: inside, begin, began: row.begin, tid: row.tid(), kind, culprit });
         }
+    }
+
+    /// The waits of one thread that began at `born` or later, unpacked.
+    pub(super) fn of_thread(&self, kind: DelayKind, tid: u32, born: u64) -> impl Iterator<Item = Wait> {
+        let rows = self.rows.iter().filter(move |row| row.tid() == tid && row.begin >= born);
+        rows.map(move |row| {
+            let mut wait = Wait::new(tid, kind, Mono(row.begin), Mono(row.end()));
+            wait.throttled_ns = row.whole(row.throttled);
+            wait.self_ns = row.whole(row.own);
+            for blame in self.blames_of(row) {
+                wait.blame(CulpritKey(blame.key), row.whole(blame.part));
+            }
+            wait.neighbor_ns = row.whole(row.neighbor);
+            wait
+        })
     }
 
     /// Adds who ran during what lies inside `cut`.

@@ -131,6 +131,12 @@ impl Waits {
         &cpu.ended
     }
 
+    /// The waits of one thread that began at `born` or later.
+    pub(super) fn of_thread(&self, tid: u32, born: u64) -> Vec<Wait> {
+        let lanes = KINDS.into_iter().zip(&self.lanes);
+        lanes.flat_map(|(kind, lane)| lane.ended.of_thread(kind, tid, born)).collect()
+    }
+
     /// Adds who ran during the waits inside `cut`.
     pub(super) fn blame(&self, cut: Cut, blames: &mut Blames<'_>) {
         self.cpu().blame(cut, blames);
