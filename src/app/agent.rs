@@ -161,9 +161,8 @@ fn node(config: &Config) -> Node {
         memory: config.sources.history_memory,
     };
     let mut store = Store::new(history);
-    if let Some(events) = config.traces.events {
-        let least_ns = events.min_wait.as_nanos().try_into().unwrap_or(u64::MAX);
-        store.tell_stalls(history::StallSettings { most: events.max_per_span, least_ns });
+    if let Some(stalls) = settings::stalls(config) {
+        store.tell_stalls(stalls);
     }
     let node = Node::new(Index::new(config.sources.retention), store);
     if config.containers.containerd.is_none() {

@@ -21,6 +21,9 @@ use crate::telemetry::Counters;
 use super::strangers::Strangers;
 use super::view::View;
 
+/// Most threads of one request that are looked for.
+const MOST_THREADS: usize = 1_024;
+
 /// Exporter names of each signal's pipeline; `None`: the signal is refused.
 #[derive(Clone, Debug)]
 pub struct Pipelines {
@@ -106,8 +109,9 @@ impl Hop {
         let hold_until = deadline.min(instant_now() + self.max_hold);
         let targets = self.targets(scan, hold_until).await;
         if let Some((subjects, until)) = self.wanted(scan, &targets) {
+            let threads = self.threads(scan, &targets);
             // Not covered in time: the spans' coverage tells.
-            let _covered = self.sampler.cover(&subjects, until, hold_until).await;
+            let _covered = self.sampler.cover_threads(&subjects, &threads, until, hold_until).await;
         }
         let enriched = enrich::apply(scan, &targets, &self.view, &self.settings);
         self.count(&enriched);
@@ -135,6 +139,23 @@ impl Hop {
         subjects.dedup();
         let until = self.view.instant(scan.latest_end())?;
         (!subjects.is_empty()).then_some((subjects, until))
+    }
+
+    /// The threads that spans name, with where they are to be looked for.
+    fn threads(&self, scan: &Scan, targets: &[Option<Match>]) -> Vec<(Subject, u32)> {
+        if self.settings.thread_attribute.is_none() {
+            return Vec::new();
+        }
+        let of_group = |(place, target): (usize, &Option<Match>)| {
+            let subjects = target.as_ref().map(|target| target.subjects.clone()).unwrap_or_default();
+            let threads = if subjects.is_empty() { Vec::new() } else { scan.threads(place) };
+            subjects.into_iter().flat_map(move |subject| threads.clone().into_iter().map(move |thread| (subject, thread)))
+        };
+        let mut threads: Vec<(Subject, u32)> = targets.iter().enumerate().flat_map(of_group).collect();
+        threads.sort_unstable();
+        threads.dedup();
+        threads.truncate(MOST_THREADS);
+        threads
     }
 
     fn count(&self, enriched: &Enriched) {

@@ -6,8 +6,9 @@ use tokio::runtime::Handle;
 
 use crate::config::Config;
 use crate::config::meaning::AssociationSource;
-use crate::diagnose::{Hints, verdict};
+use crate::diagnose::verdict;
 use crate::enrich;
+use crate::history;
 use crate::host::Host;
 use crate::ladder;
 use crate::metrics::About;
@@ -63,7 +64,6 @@ pub fn stamps(about: &About) -> Arc<[(&'static str, String)]> {
 pub fn enrich(config: &Config, host: &Host) -> enrich::Settings {
     // Spans that nothing was read for: by then the programs may not be loaded, or have been refused.
     let plan = ladder::plan(&Facts { bpf: Err(Absence::Absent), ..host.probe() }, &config.sources);
-    let hints = Hints::default();
     enrich::Settings {
         claim_names: claim_names(config),
         thread_attribute: config.traces.thread_attribute.clone(),
@@ -71,11 +71,26 @@ pub fn enrich(config: &Config, host: &Host) -> enrich::Settings {
             min_wait_ns: events.min_wait.as_nanos().try_into().unwrap_or(u64::MAX),
             max_per_span: events.max_per_span,
         }),
-        verdict: Box::new(move |window, duration_ns| verdict(window, duration_ns, hints)),
+        stall_spans: config.traces.stall_spans_min_wait.map(|min_wait| enrich::EventSettings {
+            min_wait_ns: min_wait.as_nanos().try_into().unwrap_or(u64::MAX),
+            max_per_span: config.traces.events.map_or(MOST_STALL_SPANS, |events| events.max_per_span),
+        }),
+        verdict: Box::new(verdict),
         best_evidence: plan.best().unwrap_or(Evidence::Cgroup),
         resolution_ns: config.sources.resolution.as_nanos().try_into().unwrap_or(u64::MAX),
         max_added: enrich::Settings::MAX_ADDED,
     }
+}
+
+/// Most stall spans of one span where no events say how many waits are told: the default of those.
+const MOST_STALL_SPANS: usize = 8;
+
+/// Which single waits windows tell: those that events or stall spans want.
+pub fn stalls(config: &Config) -> Option<history::StallSettings> {
+    let (events, least) = (config.traces.events, config.traces.stall_spans_min_wait);
+    let least = events.map(|events| events.min_wait).into_iter().chain(least).min()?;
+    let most = events.map_or(MOST_STALL_SPANS, |events| events.max_per_span);
+    Some(history::StallSettings { most, least_ns: least.as_nanos().try_into().unwrap_or(u64::MAX) })
 }
 
 fn claim_names(config: &Config) -> Vec<String> {

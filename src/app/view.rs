@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use crate::config::meaning::{AssociationRule, Traces};
 use crate::containers::resource_stamps;
-use crate::enrich::NodeView;
-use crate::model::{Claims, Match, Mono, Wall, Window};
+use crate::diagnose::Hints;
+use crate::enrich::{NodeView, Seen};
+use crate::model::{Claims, Match, Mono, Scope, Subject, TaskKey, Wall, Window};
 use crate::source::Node;
+
+/// Coverage with which a thread's own window is told. Below, the wider scope is, if it knows more.
+const ENOUGH: f64 = 0.5;
 
 /// The real [`NodeView`].
 #[derive(Clone, Debug)]
@@ -21,6 +25,12 @@ impl View {
     /// `about`: resource attributes true of the whole node (`host.name`, `k8s.node.name`).
     pub fn new(node: Arc<Node>, traces: &Traces, about: Arc<[(&'static str, String)]>) -> Self {
         Self { node, rules: traces.association.clone().into(), trust_claims: traces.trust_claims, about }
+    }
+
+    /// The thread that a span means by this number.
+    fn task(&self, target: &Match, own_tid: u32, start: Wall) -> Option<TaskKey> {
+        let start = self.instant(start)?;
+        self.node.threads().find(&target.subjects, own_tid, start)
     }
 
     /// The instant of the kernel's clock at which a span of this end was over; `None` before the first clock reading.
@@ -38,6 +48,20 @@ impl NodeView for View {
 
     fn window(&self, target: &Match, start: Wall, end: Wall, _thread: Option<u32>) -> Window {
         self.node.history().window_of(&target.subjects, start, end)
+    }
+
+    fn seen(&self, target: &Match, start: Wall, end: Wall, thread: Option<u32>) -> Seen {
+        let hints = Hints::default();
+        let task = thread.and_then(|own_tid| self.task(target, own_tid, start));
+        let own = task.map(|task| self.node.history().window(Subject::Task(task), start, end));
+        if let Some(window) = own.as_ref().filter(|window| window.coverage >= ENOUGH) {
+            return Seen { scope: Scope::Thread, window: window.clone(), hints };
+        }
+        let window = self.window(target, start, end, thread);
+        match own {
+            Some(own) if own.coverage > window.coverage => Seen { scope: Scope::Thread, window: own, hints },
+            _ => Seen { scope: target.scope, window, hints },
+        }
     }
 
     fn wall(&self, instant: Mono) -> Wall {

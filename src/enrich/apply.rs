@@ -2,15 +2,18 @@
 
 use bytes::Bytes;
 
+use super::bars::Bars;
 use super::measure::{Measures, clip};
 use super::run::Run;
 use super::scan::{Group, Scan, ScopeNote, SpanNote};
-use super::{EventSettings, NodeView, Settings};
+use super::{EventSettings, MeshDelay, NodeView, Seen, Settings};
+use crate::diagnose::Hints;
 use crate::model::time::seconds;
 use crate::model::{Match, Stall, Wall, Window};
 use crate::otlp::attribute::{self, RESOURCE_ATTRIBUTE_TAG, RESOURCE_TAG, SPAN_ATTRIBUTE, SPAN_EVENT};
 use crate::otlp::names;
 use crate::otlp::splice::Splice;
+use crate::otlp::stall_span::{Parent, StallSpan};
 use crate::otlp::walk::Extent;
 use crate::otlp::wire::{Field, Fields, Value, Varint};
 
@@ -59,6 +62,7 @@ pub fn apply(scan: &Scan, targets: &[Option<Match>], view: &dyn NodeView, settin
         events: Vec::new(),
         scratch: Vec::new(),
         chosen: Vec::new(),
+        bars: Bars::default(),
         left: settings.max_added,
         enriched: 0,
         over_limit: 0,
@@ -90,6 +94,8 @@ struct Writer<'a> {
     scratch: Vec<u8>,
     /// Time and length of the waits that become events, with their index in the window.
     chosen: Vec<((Wall, u64), usize)>,
+    /// Stall spans of the group being written.
+    bars: Bars,
     /// Bytes that may still be added.
     left: usize,
     enriched: u64,
@@ -117,6 +123,7 @@ impl Writer<'_> {
             self.stamp(extent, &stamps);
         }
         self.splice.copy_to(group.extent.end);
+        self.bars.hand_over(&mut self.splice);
         self.splice.close(open);
     }
 
@@ -159,26 +166,32 @@ impl Writer<'_> {
     }
 
     fn span(&mut self, span: &SpanNote, target: &Match) {
-        let thread = span.thread();
         let duration = span.duration();
-        let (window, mesh) = match duration {
-            Some(_) => (self.view.window(target, span.start, span.end, thread), self.view.mesh(target, span.start, span.end)),
-            None => Default::default(),
+        let (seen, mesh) = match duration {
+            Some(_) => (self.view.seen(target, span.start, span.end, span.thread()), self.view.mesh(target, span.start, span.end)),
+            None => (Seen { scope: target.scope, window: Window::default(), hints: Hints::default() }, MeshDelay::default()),
         };
-        let measures = Measures::of(&window, mesh, self.view.scope(target, thread), duration, self.settings);
+        let measures = Measures::of(&seen, mesh, duration, self.settings);
         self.events.clear();
-        if let Some(events) = self.settings.events
-            && measures.covered()
-            && !window.stalls.is_empty()
-        {
-            self.stall_events(&window, span, events);
+        let bars = self.bars.mark();
+        if measures.covered() && !seen.window.stalls.is_empty() {
+            if let Some(events) = self.settings.events {
+                self.stall_events(&seen.window, span, events);
+            }
+            if let Some(wanted) = self.settings.stall_spans {
+                self.stall_spans(&seen, span, wanted);
+            }
         }
         let run = self.run.render(&measures);
         let Some(left) = self.left.checked_sub(run.len() + self.events.len()) else {
+            self.bars.back_to(bars);
             self.over_limit += 1;
             return;
         };
-        self.left = left;
+        self.left = left.checked_sub(self.bars.grown(bars)).unwrap_or_else(|| {
+            self.bars.back_to(bars);
+            left
+        });
         self.enriched += 1;
         if span.carries_ours {
             rewrite(&mut self.splice, self.scan.body(), span.extent(), run, &self.events);
@@ -189,16 +202,46 @@ impl Writer<'_> {
 
     /// The longest waits of the span, in the order in which they stand on it.
     fn stall_events(&mut self, window: &Window, span: &SpanNote, settings: EventSettings) {
+        self.choose(window, span, settings);
+        for ((time, duration), index) in &self.chosen {
+            if let Some(stall) = window.stalls.get(*index) {
+                let culprit = stall.culprit.as_deref().map(clip);
+                attribute::push_stall_event(&mut self.events, &mut self.scratch, time.0, stall.kind.word(), seconds(*duration), culprit);
+            }
+        }
+    }
+}
+
+impl Writer<'_> {
+    /// The longest waits of the span with their places on it, in the order of time.
+    fn choose(&mut self, window: &Window, span: &SpanNote, settings: EventSettings) {
         let longest_first = window.stalls.iter().enumerate().filter(|(_, stall)| stall.duration_ns >= settings.min_wait_ns);
         self.chosen.clear();
         for (index, stall) in longest_first.take(settings.max_per_span.min(MAX_EVENTS)) {
             self.chosen.push((place(stall, self.view.wall(stall.begin), span), index));
         }
         self.chosen.sort_unstable();
-        for ((time, duration), index) in &self.chosen {
-            if let Some(stall) = window.stalls.get(*index) {
-                let culprit = stall.culprit.as_deref().map(clip);
-                attribute::push_stall_event(&mut self.events, &mut self.scratch, time.0, stall.kind.word(), seconds(*duration), culprit);
+    }
+
+    /// The same as spans. A span that came with ours went through a hop before, which made its stall spans, or is one itself.
+    fn stall_spans(&mut self, seen: &Seen, span: &SpanNote, settings: EventSettings) {
+        let extent = span.extent();
+        let bytes = self.scan.body.get(extent.begin..extent.end).unwrap_or_default();
+        let Some(parent) = Parent::of(bytes).filter(|_| !span.carries_ours) else { return };
+        self.choose(&seen.window, span, settings);
+        for ((start, duration), index) in &self.chosen {
+            if let Some(stall) = seen.window.stalls.get(*index) {
+                let stall_span = StallSpan {
+                    kind: stall.kind.word(),
+                    start: start.0,
+                    end: start.0.saturating_add(*duration),
+                    seconds: seconds(*duration),
+                    culprit: stall.culprit.as_deref().map(clip),
+                    scope: seen.scope.word(),
+                    began: stall.began.0,
+                    tid: stall.tid,
+                };
+                self.bars.push(&stall_span, &parent);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What a window says about a span, in the contract's terms (§1, "Rules of these numbers").
 
-use super::{MeshDelay, Settings};
+use super::{MeshDelay, Seen, Settings};
 use crate::model::time::seconds;
 use crate::model::{DelayKind, Evidence, Scope, Verdict, Window};
 use crate::otlp::names::{self, Name};
@@ -56,13 +56,14 @@ pub(super) struct Measures<'a> {
 
 impl<'a> Measures<'a> {
     /// `duration`: the span's, ns; `None` where its times are missing or reversed.
-    pub(super) fn of(window: &'a Window, mesh: MeshDelay, scope: Scope, duration: Option<u64>, settings: &Settings) -> Self {
+    pub(super) fn of(seen: &'a Seen, mesh: MeshDelay, duration: Option<u64>, settings: &Settings) -> Self {
+        let Seen { scope, window, hints } = seen;
         let covered = if duration.is_some() { window.coverage.clamp(0.0, 1.0) } else { 0.0 };
         // NaN is no coverage either.
         let covered = if covered > 0.0 { covered } else { 0.0 };
         let resolution_ns = if window.evidence.is_some() { window.resolution_ns } else { settings.resolution_ns };
         let mut measures = Self {
-            scope,
+            scope: *scope,
             evidence: window.evidence.unwrap_or(settings.best_evidence),
             verdict: Verdict::Unknown,
             culprit: None,
@@ -72,7 +73,7 @@ impl<'a> Measures<'a> {
         measures.set(COVERAGE, covered);
         measures.set(RESOLUTION, seconds(resolution_ns));
         if let (Some(duration), true) = (duration, covered > 0.0) {
-            measures.verdict = (settings.verdict)(window, duration);
+            measures.verdict = (settings.verdict)(window, duration, *hints);
             measures.delays(window, mesh);
             measures.single_waits(window, duration);
             measures.blame(window);

@@ -10,6 +10,7 @@
 //! with the [`Settings`]). Enrichment never fails: what cannot be enriched is passed on as it came, and counted.
 
 mod apply;
+mod bars;
 mod measure;
 mod run;
 mod scan;
@@ -18,6 +19,7 @@ mod stamp;
 #[cfg(test)]
 mod tests;
 
+use crate::diagnose::Hints;
 use crate::model::{Claims, Match, Mono, Scope, Wall, Window};
 
 pub use crate::otlp::walk::NotProtobuf;
@@ -44,6 +46,11 @@ pub trait NodeView {
         target.scope
     }
 
+    /// Both at once, with what else is known of whom the window describes: what enrichment asks for.
+    fn seen(&self, target: &Match, start: Wall, end: Wall, thread: Option<u32>) -> Seen {
+        Seen { scope: self.scope(target, thread), window: self.window(target, start, end, thread), hints: Hints::default() }
+    }
+
     /// CPU wait of a mesh pod's application and of its proxy between two instants; absent where there is no proxy.
     fn mesh(&self, target: &Match, start: Wall, end: Wall) -> MeshDelay {
         let _ = (target, start, end);
@@ -54,6 +61,17 @@ pub trait NodeView {
     fn stamps(&self, target: &Match) -> Vec<(&'static str, String)> {
         stamps_of(target)
     }
+}
+
+/// A window, and whom it describes.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// What the numbers describe.
+    pub scope: Scope,
+    /// The numbers.
+    pub window: Window,
+    /// What helps to judge them.
+    pub hints: Hints,
 }
 
 /// CPU wait of the two sides of a pod with a mesh proxy, in nanoseconds.

@@ -12,6 +12,9 @@ use crate::otlp::{attribute, names};
 /// Most `ResourceSpans` that are enriched in one request.
 const MAX_GROUPS: usize = 16_384;
 
+/// Most threads asked for of one group.
+const MAX_THREADS: usize = 256;
+
 /// Longest text believed to name a container.
 const MAX_CLAIM_LEN: usize = 512;
 
@@ -110,6 +113,17 @@ impl Scan {
     /// The `ResourceSpans` that have spans, in wire order; none where the request is past a limit.
     pub fn groups(&self) -> impl ExactSizeIterator<Item = GroupView<'_>> {
         self.groups.iter().map(|group| GroupView { claims: &group.claims, latest_end: group.latest_end, spans: group.spans.len() })
+    }
+
+    /// The threads that spans of a group name (the one at this place in [`Scan::groups`]), each once, a bounded number of them.
+    #[must_use]
+    pub fn threads(&self, group: usize) -> Vec<u32> {
+        let spans = self.groups.get(group).and_then(|group| self.spans.get(group.spans.clone())).unwrap_or_default();
+        let mut threads: Vec<u32> = spans.iter().filter_map(SpanNote::thread).collect();
+        threads.sort_unstable();
+        threads.dedup();
+        threads.truncate(MAX_THREADS);
+        threads
     }
 
     /// Greatest end of all spans; 0 where none has usable times.

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use crate::diagnose::Hints;
 use crate::model::{Evidence, Verdict, Window};
 
-/// How a window becomes a verdict: the window, and the span's duration in nanoseconds.
-type Judge = dyn Fn(&Window, u64) -> Verdict + Send + Sync;
+/// How a window becomes a verdict: the window, the span's duration in nanoseconds, and what is known of the scope beside it.
+type Judge = dyn Fn(&Window, u64, Hints) -> Verdict + Send + Sync;
 
 /// What the wiring decides once, for all requests.
 pub struct Settings {
@@ -15,6 +16,8 @@ pub struct Settings {
     pub thread_attribute: Option<String>,
     /// Stall events; `None` is off.
     pub events: Option<EventSettings>,
+    /// Stall spans; `None` is off.
+    pub stall_spans: Option<EventSettings>,
     /// The verdict's rules (`diagnose::verdict`).
     pub verdict: Box<Judge>,
     /// Told as `stallspan.source` where a window has no evidence: the best that this host supplies.
@@ -25,12 +28,12 @@ pub struct Settings {
     pub max_added: usize,
 }
 
-/// `traces.events`
+/// `traces.events`, `traces.stall_spans`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventSettings {
-    /// Shortest wait that becomes an event, ns.
+    /// Shortest wait that is told, ns.
     pub min_wait_ns: u64,
-    /// Most events a span gets.
+    /// Most waits told of one span.
     pub max_per_span: usize,
 }
 
@@ -45,6 +48,7 @@ impl fmt::Debug for Settings {
             .field("claim_names", &self.claim_names)
             .field("thread_attribute", &self.thread_attribute)
             .field("events", &self.events)
+            .field("stall_spans", &self.stall_spans)
             .field("best_evidence", &self.best_evidence)
             .field("resolution_ns", &self.resolution_ns)
             .field("max_added", &self.max_added)

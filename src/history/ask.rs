@@ -5,7 +5,7 @@ use super::merge::merge;
 use super::overlay::{View, union};
 use super::slice::{between, share};
 use super::store::Store;
-use super::tally::{Blames, Picks};
+use super::tally::{Blames, Pick, Picks};
 use crate::model::{Culprit, DelayKind, Mono, Stall, Subject, Wall, Window};
 
 /// Of all waiting, a culprit that is named has at least this share.
@@ -116,10 +116,15 @@ impl Store {
 
     fn stalls_of(&self, picks: &Picks<'_>) -> Vec<Stall> {
         let name = |key: Option<u32>| key.and_then(|key| self.names.name(key)).map(str::to_owned);
-        let picks = picks.as_slice().iter();
-        picks
-            .map(|pick| Stall { begin: Mono(pick.begin), duration_ns: pick.duration, kind: pick.kind, culprit: name(pick.culprit) })
-            .collect()
+        let stall = |pick: &Pick| Stall {
+            begin: Mono(pick.begin),
+            began: Mono(pick.began),
+            tid: pick.tid,
+            duration_ns: pick.duration,
+            kind: pick.kind,
+            culprit: name(pick.culprit),
+        };
+        picks.as_slice().iter().map(stall).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Some dozens of single waits with begins side by side, packed, and what can be said of all of them at once.
 
-use super::tally::{Blames, Measured, Picks, Sums};
-use crate::model::{DelayKind, MAX_CULPRITS, Wait};
+use super::tally::{Blames, Measured, Pick, Picks, Sums};
+use crate::model::{CulpritKey, DelayKind, MAX_CULPRITS, Mono, Wait};
 
 /// Most waits of a chunk: enough that a long window adds up few chunks, and few enough to look through one at a cut.
 pub(super) const CHUNK_LEN: usize = 64;
@@ -13,11 +13,18 @@ pub(super) struct Cut {
     pub(super) end: u64,
 }
 
+/// Bits of a thread id: `PID_MAX_LIMIT` (include/linux/threads.h).
+const TID_BITS: u32 = 22;
+
+/// Longest wait kept, 73 minutes: of a longer one the beginning is cut off.
+const MOST_LENGTH: u64 = u64::MAX >> TID_BITS;
+
 /// One wait in 32 bytes. Parts are kept in units of 2^`scale` ns: 1 ns but for waits longer than 4.29 s.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     begin: u64,
-    length: u64,
+    /// Length above, thread id below.
+    length_and_tid: u64,
     throttled: u32,
     own: u32,
     neighbor: u32,
@@ -38,7 +45,7 @@ pub(super) struct Blame {
 impl Row {
     /// Packs a wait and its culprits, the largest first. Parts are cut so that together they are not more than the wait.
     pub(super) fn pack(wait: &Wait) -> (Self, [Blame; MAX_CULPRITS]) {
-        let length = wait.end.since(wait.begin);
+        let length = wait.end.since(wait.begin).min(MOST_LENGTH);
         let scale = 32u32.saturating_sub(length.leading_zeros());
         let pack = |ns: u64| u32::try_from(ns.checked_shr(scale).unwrap_or(0)).unwrap_or(u32::MAX);
         let throttled = wait.throttled_ns.min(length);
@@ -54,8 +61,8 @@ impl Row {
         });
         let blamed = blames.iter().fold(0, |blamed, blame| blamed + u8::from(blame.part > 0));
         let row = Self {
-            begin: wait.begin.0,
-            length,
+            begin: wait.end.0.saturating_sub(length),
+            length_and_tid: length << TID_BITS | u64::from(wait.tid) & !(u64::MAX << TID_BITS),
             throttled: pack(throttled),
             own: pack(own),
             neighbor: pack(neighbor),
@@ -71,11 +78,16 @@ impl Row {
     }
 
     pub(super) fn end(&self) -> u64 {
-        self.begin.saturating_add(self.length)
+        self.begin.saturating_add(self.length())
     }
 
     pub(super) fn length(&self) -> u64 {
-        self.length
+        self.length_and_tid >> TID_BITS
+    }
+
+    /// The thread that waited.
+    pub(super) fn tid(&self) -> u32 {
+        u32::try_from(self.length_and_tid & !(u64::MAX << TID_BITS)).unwrap_or(0)
     }
 
     fn whole(&self, part: u32) -> u64 {
@@ -114,7 +126,7 @@ impl Row {
     fn sums(&self, cut: Cut) -> Sums {
         if cut.start <= self.begin && cut.end >= self.end() {
             let (throttled, own, neighbor) = (self.whole(self.throttled), self.whole(self.own), self.whole(self.neighbor));
-            return Sums { waited: self.length, throttled, own, neighbor };
+            return Sums { waited: self.length(), throttled, own, neighbor };
         }
         let throttled = self.throttled_until().min(cut.end).saturating_sub(self.begin.max(cut.start));
         Sums { waited: self.inside(cut), throttled, own: self.share(self.own, cut), neighbor: self.share(self.neighbor, cut) }
@@ -152,7 +164,7 @@ impl Chunk {
             }
         }
         self.sums.add(row.sums(Cut { start: 0, end: u64::MAX }));
-        self.longest = self.longest.max(row.length);
+        self.longest = self.longest.max(row.length());
         let place = self.rows.partition_point(|earlier| earlier.begin <= row.begin);
         let last = place == self.rows.len();
         if last {
@@ -290,8 +302,23 @@ impl Chunk {
         let (inside, begin) = (row.inside(cut), row.begin.max(cut.start));
         if picks.wants(inside, begin) {
             let culprit = self.blames_of(row).first().map(|blame| blame.key);
-            picks.offer(inside, begin, kind, culprit);
+            picks.offer(Pick { duration: inside, begin, began: row.begin, tid: row.tid(), kind, culprit });
         }
+    }
+
+    /// The waits of one thread that began at `born` or later, unpacked.
+    pub(super) fn of_thread(&self, kind: DelayKind, tid: u32, born: u64) -> impl Iterator<Item = Wait> {
+        let rows = self.rows.iter().filter(move |row| row.tid() == tid && row.begin >= born);
+        rows.map(move |row| {
+            let mut wait = Wait::new(tid, kind, Mono(row.begin), Mono(row.end()));
+            wait.throttled_ns = row.whole(row.throttled);
+            wait.self_ns = row.whole(row.own);
+            for blame in self.blames_of(row) {
+                wait.blame(CulpritKey(blame.key), row.whole(blame.part));
+            }
+            wait.neighbor_ns = row.whole(row.neighbor);
+            wait
+        })
     }
 
     /// Adds who ran during what lies inside `cut`.

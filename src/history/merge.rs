@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn stalls_are_sorted_longest_first() {
-        let stall = |duration_ns| Stall { begin: Mono(1), duration_ns, kind: DelayKind::Cpu, culprit: None };
+        let stall = |duration_ns| Stall { begin: Mono(1), began: Mono(1), tid: 1, duration_ns, kind: DelayKind::Cpu, culprit: None };
         let with = |durations: &[u64]| Window { stalls: durations.iter().copied().map(stall).collect(), ..Window::default() };
         let merged = merge(vec![with(&[5, 1]), with(&[9, 2])]);
         assert_eq!(merged.stalls.iter().map(|stall| stall.duration_ns).collect::<Vec<_>>(), [9, 5, 2, 1]);

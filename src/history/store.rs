@@ -7,7 +7,7 @@ use super::clock::Clock;
 use super::entry::Entry;
 use super::names::Names;
 use super::sight::Sight;
-use crate::model::{CulpritKey, EventFields, Mono, OpenWait, Reading, Subject, Wait, Wall};
+use crate::model::{CulpritKey, EventFields, Mono, OpenWait, Reading, Subject, TaskKey, Wait, Wall};
 
 /// Readings nearer together than this are thinned: requests may ask for readings thousands of times a second.
 pub const MIN_SPACING: Duration = Duration::from_millis(2);
@@ -109,6 +109,27 @@ impl Store {
     pub fn sees(&mut self, subject: Subject, at: Mono) {
         self.change(subject, at, |entry| {
             entry.seen.get_or_insert(at.0);
+        });
+    }
+
+    /// A thread's waits are told as its own from now on. Those of the past are taken from what is known of the container
+    /// or process that it belongs to: of a number that others had before, only what began after `born`.
+    pub fn sees_thread(&mut self, thread: TaskKey, whole: Subject, born: Mono) {
+        let subject = Subject::Task(thread);
+        if self.entries.get(&subject).is_some_and(|entry| entry.seen.is_some()) {
+            return;
+        }
+        let (forgotten, some_subjects) = (self.forgotten, self.some_subjects);
+        let around = self.entries.get(&whole).and_then(|whole| Some((whole.known_from(forgotten, some_subjects)?, whole)));
+        let Some((seen, entry)) = around else { return };
+        let since = entry.single_waits().map_or(seen, |waits| waits.known_from().max(seen));
+        let past: Vec<Wait> = entry.single_waits().map(|waits| waits.of_thread(thread.tid, born.0)).unwrap_or_default();
+        let at = past.iter().map(|wait| wait.end).max().unwrap_or(Mono(since));
+        self.change(subject, at, |entry| {
+            entry.seen = Some(since);
+            for wait in &past {
+                entry.record_wait(wait, since.max(forgotten));
+            }
         });
     }
 

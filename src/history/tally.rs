@@ -41,6 +41,9 @@ pub(super) struct Measured {
 pub(super) struct Pick {
     pub(super) duration: u64,
     pub(super) begin: u64,
+    /// Begin of the whole wait.
+    pub(super) began: u64,
+    pub(super) tid: u32,
     pub(super) kind: DelayKind,
     pub(super) culprit: Option<u32>,
 }
@@ -48,7 +51,7 @@ pub(super) struct Pick {
 impl Pick {
     /// Whether it goes before the other: the longer, then the earlier; the rest only so that there is one order.
     fn before(&self, other: &Self) -> bool {
-        let rank = |pick: &Self| (u64::MAX - pick.duration, pick.begin, pick.kind, pick.culprit);
+        let rank = |pick: &Self| (u64::MAX - pick.duration, pick.begin, pick.kind, pick.culprit, pick.tid);
         rank(self) < rank(other)
     }
 }
@@ -74,8 +77,8 @@ impl<'a> Picks<'a> {
         duration >= self.least_ns && (self.picks.len() < self.most || self.picks.last().is_some_and(beats))
     }
 
-    pub(super) fn offer(&mut self, duration: u64, begin: u64, kind: DelayKind, culprit: Option<u32>) {
-        let pick = Pick { duration, begin, kind, culprit: culprit.filter(|key| !self.own.contains(key)) };
+    pub(super) fn offer(&mut self, pick: Pick) {
+        let pick = Pick { culprit: pick.culprit.filter(|key| !self.own.contains(key)), ..pick };
         let place = self.picks.partition_point(|longer| longer.before(&pick));
         if place >= self.most {
             return;
@@ -163,12 +166,14 @@ impl<'a> Blames<'a> {
 mod tests {
     use super::*;
 
+    const PICK: Pick = Pick { duration: 0, begin: 0, began: 0, tid: 1, kind: DelayKind::Cpu, culprit: None };
+
     #[test]
     fn the_longest_come_first_whatever_the_order() {
         let mut picks = Picks::new(3, 10, &[7]);
         for (duration, begin, culprit) in [(20, 5, Some(1)), (9, 1, None), (30, 9, Some(7)), (20, 4, None), (25, 0, None), (19, 0, None)] {
             if picks.wants(duration, begin) {
-                picks.offer(duration, begin, DelayKind::Cpu, culprit);
+                picks.offer(Pick { duration, begin, culprit, ..PICK });
             }
         }
         let found: Vec<_> = picks.as_slice().iter().map(|pick| (pick.duration, pick.begin, pick.culprit)).collect();
@@ -179,7 +184,7 @@ mod tests {
     fn none_are_wanted_where_none_may_be_told() {
         let mut picks = Picks::new(0, 1, &[]);
         assert!(!picks.wants(u64::MAX, 0));
-        picks.offer(5, 0, DelayKind::Cpu, None);
+        picks.offer(Pick { duration: 5, ..PICK });
         assert!(picks.as_slice().is_empty());
     }
 

@@ -111,6 +111,12 @@ impl Timeline {
         parts.map(move |row| (row.begin().max(cut.start), row.end().min(cut.end)))
     }
 
+    /// The waits of one thread that began at `born` or later.
+    pub(super) fn of_thread(&self, kind: DelayKind, tid: u32, born: u64) -> impl Iterator<Item = Wait> {
+        let chunks = self.chunks_in(Cut { start: born, end: u64::MAX });
+        chunks.flat_map(move |chunk| chunk.of_thread(kind, tid, born))
+    }
+
     /// Length of the waits that ended later than `after` and not later than `until`.
     pub(super) fn ended(&self, after: u64, until: u64) -> u64 {
         let cut = Cut { start: after, end: until.max(after) };

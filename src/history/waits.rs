@@ -2,7 +2,7 @@
 
 use super::chunk::Cut;
 use super::rest::Rest;
-use super::tally::{Blames, Measured, Picks};
+use super::tally::{Blames, Measured, Pick, Picks};
 use super::timeline::Timeline;
 use crate::model::{DelayKind, OpenWait, Reading, Wait};
 
@@ -104,7 +104,7 @@ impl Waits {
             measured.sums.throttled = measured.sums.throttled.saturating_add(throttled_until.saturating_sub(begin));
             measured.longest = measured.longest.max(inside);
             if picks.wants(inside, begin) {
-                picks.offer(inside, begin, DelayKind::Cpu, None);
+                picks.offer(Pick { duration: inside, begin, began: wait.begin.0, tid: wait.tid, kind: DelayKind::Cpu, culprit: None });
             }
         }
         measured.stalled = self.stalled(cut);
@@ -129,6 +129,12 @@ impl Waits {
     pub(super) fn cpu(&self) -> &Timeline {
         let [cpu, ..] = &self.lanes;
         &cpu.ended
+    }
+
+    /// The waits of one thread that began at `born` or later.
+    pub(super) fn of_thread(&self, tid: u32, born: u64) -> Vec<Wait> {
+        let lanes = KINDS.into_iter().zip(&self.lanes);
+        lanes.flat_map(|(kind, lane)| lane.ended.of_thread(kind, tid, born)).collect()
     }
 
     /// Adds who ran during the waits inside `cut`.

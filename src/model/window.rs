@@ -86,6 +86,10 @@ pub struct Culprit {
 pub struct Stall {
     /// Later of the wait's and the window's start.
     pub begin: Mono,
+    /// When the wait itself began: with the thread, what tells it from all others.
+    pub began: Mono,
+    /// The thread that waited, as the host numbers it; 0 where not known.
+    pub tid: u32,
     /// Length of the part inside the window.
     pub duration_ns: u64,
     /// What was waited for.

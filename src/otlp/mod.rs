@@ -16,6 +16,7 @@ pub mod json;
 pub mod metric_names;
 pub mod names;
 pub mod splice;
+pub mod stall_span;
 pub mod status;
 pub mod walk;
 pub mod wire;

@@ -86,6 +86,9 @@ table! {
     EVENT_CULPRIT = "stallspan.culprit.name", Text, "", "who ran meanwhile, where known", "run segments (BPF)";
 }
 
+/// Instrumentation scope of stall spans.
+pub const STALL_SPAN_SCOPE: &str = "stallspan";
+
 table! {
     /// Resource attributes, added only where absent.
     RESOURCE_ATTRIBUTES;
@@ -132,6 +135,13 @@ pub fn markdown() -> String {
     );
     let intro = format!("Event `{STALL_EVENT}` stands where a long wait of the span began. Its attributes:");
     section(&mut page, "Span events", &intro, EVENT_ATTRIBUTES);
+    page.push_str(&format!(
+        "\n## Stall spans\n\nWith `traces.stall_spans.enabled`, the longest waits of a span are also child spans of it: named after what was waited \
+         for (a word of `{}`), in the instrumentation scope `{STALL_SPAN_SCOPE}`, from the instant at which the wait began to that at which it \
+         ended, as far as these lie in the span. They carry the attributes of the event and the span's `{}`. The id of such a span is made \
+         of the trace's id, the span's id, the wait's begin and the thread, so that a request sent twice makes no doubles.\n",
+        EVENT_DELAY_TYPE.key, SCOPE.key
+    ));
     section(&mut page, "Resource attributes", "Added only where the resource does not have the key.", RESOURCE_ATTRIBUTES);
     page
 }

@@ -8,7 +8,7 @@ use crate::containers::Index;
 use crate::history::Store;
 use crate::host::{Host, kernel_btf};
 use crate::model::wait::{CulpritKey, EventFields, OpenWait, Wait};
-use crate::model::{Absence, ContainerKey, DelayKind, Facts, Mono, ProcessKey, Subject};
+use crate::model::{Absence, ContainerKey, DelayKind, Facts, Mono, ProcessKey, Subject, TaskKey};
 
 /// Waits of containers that sent no span of late become records from here on: the contract's shortest event.
 const FLOOR_NS: u64 = 1_000_000;
@@ -193,7 +193,8 @@ impl Feed {
             Record::Compaction(work) => (work.task, memory(work.task.tid, DelayKind::Compaction, work.end_ns, work.length_ns)),
         };
         let (process, container) = self.whose(&task, roster);
-        let subjects = [container.map(Subject::Container), Some(Subject::Process(process))];
+        let thread = TaskKey { tid: task.tid, start_ticks: task.task_started_ns / self.tick_ns.max(1) };
+        let subjects = [container.map(Subject::Container), Some(Subject::Process(process)), Some(Subject::Task(thread))];
         for subject in subjects.into_iter().flatten() {
             history.record_wait(&[subject], wait);
         }
@@ -283,7 +284,7 @@ impl Feed {
         match subject {
             Subject::Container(key) => container == Some(key),
             Subject::Process(key) => process == key,
-            Subject::Task(_) => false,
+            Subject::Task(key) => waiting.task.tid == key.tid && waiting.task.task_started_ns / self.tick_ns.max(1) == key.start_ticks,
         }
     }
 }

@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Node;
 use super::sampler::{SWEEP_EVERY, nanoseconds};
-use crate::model::{Mono, Subject};
+use super::watch::Name;
+use crate::model::{Mono, Subject, TaskKey};
 use crate::runtime::clock::mono_now;
 
 /// Most requests waiting for the sampler; one more is answered "no" at once.
@@ -20,6 +21,8 @@ const MAX_WAITING: usize = 8_192;
 #[derive(Debug)]
 pub(super) struct Cover {
     pub(super) subjects: Vec<Subject>,
+    /// Threads that spans name, by their own numbers.
+    pub(super) threads: Vec<Name>,
     pub(super) until: Mono,
     pub(super) done: oneshot::Sender<()>,
 }
@@ -106,6 +109,18 @@ impl SamplerHandle {
     /// A subject nobody asked for of late is told to the sampler in any case: it is read often from now on, not from the
     /// next sweep on, so that a container which ends soon after its first span leaves readings.
     pub fn cover(&self, subjects: &[Subject], until: Mono, deadline: Instant) -> impl Future<Output = bool> + Send + use<> {
+        self.cover_threads(subjects, &[], until, deadline)
+    }
+
+    /// The same, also for threads that spans name: the subject in which somebody has this number in the pid namespace of its
+    /// container. Whoever is not known yet is looked for; from then on all threads of that process are read one by one.
+    pub fn cover_threads(
+        &self,
+        subjects: &[Subject],
+        threads: &[(Subject, u32)],
+        until: Mono,
+        deadline: Instant,
+    ) -> impl Future<Output = bool> + Send + use<> {
         let now = mono_now();
         let until = until.min(now);
         let (told, stale) = {
@@ -115,9 +130,26 @@ impl SamplerHandle {
             let told: Vec<Subject> = subjects.iter().copied().filter(|subject| stale(subject) || idle(subject)).collect();
             (told, subjects.iter().any(stale))
         };
-        let answer =
-            if told.is_empty() { None } else { self.ask(|inbox, done| inbox.covers.push_back(Cover { subjects: told, until, done })) };
+        let threads = self.threads_to_read(threads, until, now);
+        let stale = stale || !threads.is_empty();
+        let answer = if told.is_empty() && threads.is_empty() {
+            None
+        } else {
+            self.ask(|inbox, done| inbox.covers.push_back(Cover { subjects: told, threads, until, done }))
+        };
         async move { !stale || answered(answer, deadline).await }
+    }
+
+    /// Of these threads those that are not known, or were not read since `until`.
+    fn threads_to_read(&self, threads: &[Name], until: Mono, now: Mono) -> Vec<Name> {
+        let known: Vec<(Name, Vec<TaskKey>)> = {
+            let named = self.node.threads();
+            let there = threads.iter().filter(|(within, own_tid)| !named.was_missed(*within, *own_tid, now));
+            there.map(|name| (*name, named.lives(name.0, name.1).collect())).collect()
+        };
+        let history = self.node.history();
+        let stale = |task: &TaskKey| history.newest(Subject::Task(*task)).is_none_or(|newest| newest < until);
+        known.into_iter().filter(|(_, tasks)| tasks.is_empty() || tasks.iter().any(stale)).map(|(name, _)| name).collect()
     }
 
     /// Looks for new processes and containers now: somebody named one that is not known. Many requests make one look, and

@@ -21,7 +21,7 @@ use crate::host::Host;
 use crate::model::{ContainerKey, DelayKind, Evidence, ProcessKey, Subject, Totals};
 use crate::runtime::clock::{both_now, mono_now, wall_now};
 
-fn sources(method: Method) -> Sources {
+pub(super) fn sources(method: Method) -> Sources {
     Sources {
         collection_interval: Duration::from_secs(1),
         method,
@@ -34,12 +34,12 @@ fn sources(method: Method) -> Sources {
     }
 }
 
-fn node(sources: &Sources) -> Arc<Node> {
+pub(super) fn node(sources: &Sources) -> Arc<Node> {
     let settings = Settings { retention: sources.retention, resolution: sources.resolution, memory: sources.history_memory };
     Arc::new(Node::new(Index::new(sources.retention), Store::new(settings)))
 }
 
-fn host(sources: &Sources) -> Arc<Host> {
+pub(super) fn host(sources: &Sources) -> Arc<Host> {
     Arc::new(Host::open(&sources.procfs_root, &sources.cgroupfs_root).unwrap())
 }
 
@@ -49,13 +49,13 @@ fn sampler(method: Method) -> Sampler {
 }
 
 /// A cgroup with the name of a container, removed at the end.
-struct Container {
+pub(super) struct Container {
     dir: PathBuf,
     id: String,
 }
 
 impl Container {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let id = format!("{:032x}{:032x}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let roots = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"];
@@ -65,11 +65,15 @@ impl Container {
         Self { dir, id }
     }
 
-    fn take(&self, child: &Child) {
+    pub(super) fn take(&self, child: &Child) {
         fs::write(self.dir.join("cgroup.procs"), child.id().to_string()).unwrap();
     }
 
-    fn key(&self, node: &Node) -> Option<ContainerKey> {
+    pub(super) fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    pub(super) fn key(&self, node: &Node) -> Option<ContainerKey> {
         node.index().live().find(|container| container.id == self.id).map(|container| container.key)
     }
 }
@@ -81,7 +85,7 @@ impl Drop for Container {
 }
 
 /// A process of ours that is ended with the test.
-struct Burner(Child);
+pub(super) struct Burner(pub(super) Child);
 
 impl Burner {
     /// Runs a shell script on CPU 0.
@@ -93,7 +97,7 @@ impl Burner {
         Self(child)
     }
 
-    fn spinning() -> Self {
+    pub(super) fn spinning() -> Self {
         Self::new("while :; do :; done")
     }
 
@@ -118,7 +122,7 @@ impl Drop for Burner {
 }
 
 /// Waits for a condition, but not for ever.
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(Instant::now() < deadline, "{what}");

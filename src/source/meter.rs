@@ -71,6 +71,19 @@ impl Meter {
     }
 }
 
+impl Meter {
+    /// Asks about threads one by one. Of those not told only their own files tell.
+    pub(super) fn read_threads(&mut self, tids: &[u32], mut each: impl FnMut(u32, Totals)) {
+        if let Self::Taskstats(socket) = self {
+            socket.query_tids(tids, |tid, answer| {
+                if let Ok(told) = answer {
+                    each(tid, totals(&told).0);
+                }
+            });
+        }
+    }
+}
+
 fn sum_threads(host: &Host, roster: &mut Roster, pid: u32) -> Look {
     let Some(process) = roster.processes.get_mut(&pid) else { return Look::Gone };
     let threads = &mut process.threads;

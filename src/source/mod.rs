@@ -18,6 +18,8 @@
 //! its threads (`ages`), so a thread that is just ending does not count twice; delays that
 //! the kernel never counted are unknown.
 //!
+//! Threads are read one by one where spans name them (`watch`, `named`), and only there.
+//!
 //! Kernel threads are read at collections only, and only to hold the sum of all tasks against the node's (`conservation`).
 //!
 //! Not here yet, and where it goes: the exit listener adds the last values of a process in `reading` (its `growth` goes
@@ -32,6 +34,7 @@ mod conservation;
 mod feed;
 mod handle;
 mod meter;
+mod named;
 mod node;
 mod reading;
 mod roster;
@@ -39,10 +42,14 @@ mod sampler;
 mod serve;
 mod sweep;
 mod threads;
+mod watch;
 
 #[cfg(test)]
 mod live_tests;
+#[cfg(test)]
+mod thread_tests;
 
 pub use handle::SamplerHandle;
+pub use named::NamedThreads;
 pub use node::{Collection, Node};
 pub use sampler::{RESCAN_SPACING, start, try_bpf};

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
+use super::NamedThreads;
 use crate::containers::Index;
 use crate::history::Store;
 use crate::model::{Absence, ContainerSnapshot, NodeSnapshot, Wall};
@@ -38,6 +39,7 @@ struct Slot {
 pub struct Node {
     index: RwLock<Index>,
     history: RwLock<Store>,
+    threads: RwLock<NamedThreads>,
     slot: Mutex<Slot>,
     containerd: Mutex<Option<Result<(), Absence>>>,
     collections: watch::Sender<u64>,
@@ -50,6 +52,7 @@ impl Node {
         Self {
             index: RwLock::new(index),
             history: RwLock::new(history),
+            threads: RwLock::default(),
             slot: Mutex::default(),
             containerd: Mutex::default(),
             collections: watch::Sender::new(0),
@@ -74,6 +77,16 @@ impl Node {
     /// Readings, to add: for the sampler.
     pub fn history_mut(&self) -> RwLockWriteGuard<'_, Store> {
         self.history.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which threads the numbers on spans mean, to read.
+    pub fn threads(&self) -> RwLockReadGuard<'_, NamedThreads> {
+        self.threads.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, to change: for the sampler.
+    pub(super) fn threads_mut(&self) -> RwLockWriteGuard<'_, NamedThreads> {
+        self.threads.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes whether the container runtime answers; stands among the sources of the next collection. `None` until first told.

@@ -166,14 +166,14 @@ fn write_process(out: &mut Vec<Reading>, process: &mut Process, reading: Reading
 }
 
 /// The reading of somebody who was just born: nothing waited yet.
-fn at_birth(first: &Reading, born: Mono) -> Reading {
+pub(super) fn at_birth(first: &Reading, born: Mono) -> Reading {
     let mut totals = Known::of(&first.totals).mask(&ZERO);
     totals.throttled_ns = first.totals.throttled_ns.map(|_| 0);
     Reading { at: born, totals, ..*first }
 }
 
 /// Whether delay accounting certainly was on for some task of this process.
-fn others_counted(totals: &Totals) -> bool {
+pub(super) fn others_counted(totals: &Totals) -> bool {
     DelayKind::ALL.into_iter().skip(1).any(|kind| {
         let some = |value: Option<u64>| value.is_some_and(|value| value > 0);
         some(totals.delay_ns.get(kind)) || some(totals.delay_count.get(kind))

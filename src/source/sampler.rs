@@ -18,6 +18,7 @@ use super::feed::Feed;
 use super::handle::{Cover, Inbox, Mailbox};
 use super::meter::{Look, Meter};
 use super::roster::{Group, Roster};
+use super::watch::Watch;
 use super::{Node, SamplerHandle};
 use crate::config::meaning::{Method, Sources, TaskDelayacct};
 use crate::host::{Host, raise_open_files};
@@ -56,6 +57,8 @@ pub(super) struct Sampler {
     pub(super) supplied: Known,
     pub(super) accounting: Accounting,
     pub(super) roster: Roster,
+    /// Processes whose threads are read one by one.
+    pub(super) watch: Watch,
     /// CPU wait of all tasks, as far as it was seen, since the agent began.
     pub(super) seen_wait_ns: u64,
     pub(super) conservation: Conservation,
@@ -159,6 +162,7 @@ impl Sampler {
             plan,
             accounting: Accounting::default(),
             roster: Roster::default(),
+            watch: Watch::default(),
             seen_wait_ns: 0,
             conservation: Conservation::default(),
             epoch: u64::MAX,
@@ -274,6 +278,7 @@ impl Sampler {
         self.began.get_or_insert(self.started);
         self.due.sweep = now.plus(nanoseconds(SWEEP_EVERY.min(self.settings.collection_interval)));
         self.renew_active(now);
+        self.sweep_threads(now);
         self.flush();
         self.node.history_mut().expire(now);
         answer(std::mem::take(&mut self.rescans));

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::handle::Cover;
 use super::roster::{Group, Roster};
 use super::sampler::{SWEEP_EVERY, Sampler, answer, nanoseconds};
+use super::watch::Name;
 use crate::model::{ContainerKey, Mono, Subject};
 use crate::runtime::clock::mono_now;
 
@@ -19,6 +20,9 @@ impl Sampler {
     pub(super) fn renew_active(&mut self, now: Mono) {
         let asked = self.node.history().asked_since(now.minus(nanoseconds(SWEEP_EVERY) * 2));
         for subject in asked {
+            if let Subject::Task(task) = subject {
+                self.renew_threads(task, now);
+            }
             self.roster.want(subject, now.plus(ACTIVE_NS));
         }
         let Roster { active, cells, processes, .. } = &mut self.roster;
@@ -47,6 +51,7 @@ impl Sampler {
         for group in groups {
             if now.since(self.roster.read_at(group)) >= spacing {
                 self.read_group(group, false);
+                self.tick_threads(group);
             }
         }
         self.flush();
@@ -70,7 +75,9 @@ impl Sampler {
                 self.freshen(*subject, cover.until);
             }
         }
-        self.tell_open(&due);
+        let names: Vec<Name> = due.iter().flat_map(|cover| cover.threads.iter().copied()).collect();
+        let tasks = self.serve_threads(&names);
+        self.tell_open(&due, tasks);
         self.flush();
         answer(due.into_iter().map(|cover| cover.done));
     }
@@ -85,9 +92,9 @@ impl Sampler {
     }
 
     /// Waits in progress of those who are asked for: told before what ended since is written down.
-    fn tell_open(&mut self, due: &VecDeque<Cover>) {
+    fn tell_open(&mut self, due: &VecDeque<Cover>, tasks: Vec<Subject>) {
         let Some(feed) = &mut self.feed else { return };
-        let subjects: Vec<Subject> = due.iter().flat_map(|cover| cover.subjects.iter().copied()).collect();
+        let subjects: Vec<Subject> = due.iter().flat_map(|cover| cover.subjects.iter().copied()).chain(tasks).collect();
         feed.tell_open(mono_now(), &subjects, &self.roster, &mut self.node.history_mut());
     }
 

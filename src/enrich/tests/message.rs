@@ -163,6 +163,8 @@ const BASE: u64 = 1_790_000_000_000_000_000;
 fn span() -> BoxedStrategy<Vec<Piece>> {
     let piece = Union::new_weighted(vec![
         (1, bytes_field(1, vec(any::<u8>(), 0..17))),
+        (4, bytes_field(1, vec(any::<u8>(), 16))),
+        (4, bytes_field(2, vec(any::<u8>(), 8))),
         (1, bytes_field(5, vec(any::<u8>(), 0..10))),
         (5, fixed64(7, start())),
         (5, fixed64(8, end())),

@@ -6,6 +6,7 @@ mod oracle;
 mod refusing;
 mod rules;
 mod splicing;
+mod stall_spans;
 
 use crate::enrich::{EventSettings, MeshDelay, NodeView, Settings};
 use crate::model::{ClaimValue, Claims, Culprit, DelayKind, Delays, Evidence, Match, Mono, Scope, Stall, Verdict, Wall, Window};
@@ -16,7 +17,8 @@ fn settings() -> Settings {
         claim_names: ["container.id", "k8s.pod.uid", "process.pid"].map(str::to_owned).to_vec(),
         thread_attribute: None,
         events: Some(EventSettings { min_wait_ns: 1_000_000, max_per_span: 3 }),
-        verdict: Box::new(|window, _| if window.delay_ns.get(DelayKind::Cpu).is_some() { Verdict::Cpu } else { Verdict::None }),
+        stall_spans: None,
+        verdict: Box::new(|window, _, _| if window.delay_ns.get(DelayKind::Cpu).is_some() { Verdict::Cpu } else { Verdict::None }),
         best_evidence: Evidence::Schedstat,
         resolution_ns: 100_000_000,
         max_added: Settings::MAX_ADDED,
@@ -94,6 +96,8 @@ fn made_up_window(start: Wall, end: Wall) -> Window {
 fn made_up_stall(index: u64, start: Wall, mix: u64) -> Stall {
     Stall {
         begin: Mono(start.0.wrapping_add(mix >> (50 + index))),
+        began: Mono(start.0.wrapping_sub(mix >> (51 + index))),
+        tid: u32::try_from(mix % 5).unwrap(),
         duration_ns: 4_000_000 - index * 700_000,
         kind: DelayKind::ALL[(mix >> (30 + index) & 7) as usize],
         culprit: index.is_multiple_of(2).then(|| "host:gzip".to_owned()),
