@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::config::meaning::{AssociationRule, Traces};
 use crate::containers::resource_stamps;
-use crate::enrich::NodeView;
-use crate::model::{Claims, Match, Mono, Wall, Window};
+use crate::enrich::{MeshDelay, NodeView};
+use crate::model::{Claims, DelayKind, Match, Mono, Subject, Wall, Window};
 use crate::source::Node;
 
 /// The real [`NodeView`].
@@ -38,6 +38,16 @@ impl NodeView for View {
 
     fn window(&self, target: &Match, start: Wall, end: Wall, _thread: Option<u32>) -> Window {
         self.node.history().window_of(&target.subjects, start, end)
+    }
+
+    fn mesh(&self, target: &Match, start: Wall, end: Wall) -> MeshDelay {
+        let Some(mesh) = &target.mesh else { return MeshDelay::default() };
+        let history = self.node.history();
+        let waited = |side: &[Subject]| match side {
+            [] => None,
+            side => history.window_of(side, start, end).delay_ns.get(DelayKind::Cpu),
+        };
+        MeshDelay { app_cpu_ns: waited(&mesh.app), proxy_cpu_ns: waited(&mesh.proxy) }
     }
 
     fn wall(&self, instant: Mono) -> Wall {

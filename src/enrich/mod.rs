@@ -10,7 +10,9 @@
 //! with the [`Settings`]). Enrichment never fails: what cannot be enriched is passed on as it came, and counted.
 
 mod apply;
+mod istio;
 mod measure;
+mod mesh;
 mod run;
 mod scan;
 mod settings;
