@@ -43,7 +43,7 @@ struct Node;
 
 impl NodeView for Node {
     fn identify(&self, _: &Claims) -> Option<Match> {
-        Some(Match { scope: Scope::Container, subjects: Vec::new(), container: None, pod_of: None, process: None })
+        Some(Match { scope: Scope::Container, subjects: Vec::new(), container: None, pod_of: None, process: None, mesh: None })
     }
 
     fn window(&self, _: &Match, start: Wall, end: Wall, _: Option<u32>) -> Window {

@@ -134,7 +134,7 @@ impl Hop {
 
     /// The subjects the spans need readings of, and up to when.
     fn wanted(&self, scan: &Scan, targets: &[Option<Match>]) -> Option<(Vec<Subject>, Mono)> {
-        let mut subjects: Vec<Subject> = targets.iter().flatten().flat_map(|target| target.subjects.iter().copied()).collect();
+        let mut subjects: Vec<Subject> = targets.iter().flatten().flat_map(all_subjects).copied().collect();
         subjects.sort_unstable();
         subjects.dedup();
         let until = self.view.instant(scan.latest_end())?;
@@ -163,6 +163,12 @@ impl Hop {
         self.counters.unenriched(Unenriched::Unmatched, enriched.skipped.unmatched);
         self.counters.unenriched(Unenriched::TooLarge, enriched.skipped.over_limit);
     }
+}
+
+/// Whoever has a number on the spans.
+fn all_subjects(target: &Match) -> impl Iterator<Item = &Subject> {
+    let sides = target.mesh.iter().flat_map(|mesh| mesh.app.iter().chain(&mesh.proxy));
+    target.subjects.iter().chain(sides)
 }
 
 /// Counts a request exactly once, also when the sender goes away and the future is dropped.

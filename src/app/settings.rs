@@ -12,7 +12,7 @@ use crate::history;
 use crate::host::Host;
 use crate::ladder;
 use crate::metrics::About;
-use crate::model::{Absence, Evidence, Facts};
+use crate::model::{Absence, Evidence, Facts, NODE_ID};
 use crate::telemetry::{self, Telemetry};
 
 use super::agent::VERSION;
@@ -104,6 +104,10 @@ fn claim_names(config: &Config) -> Vec<String> {
             AssociationSource::Connection => None,
         })
         .collect();
+    // What an Istio proxy says of itself is read as claims about its pod.
+    if names.iter().any(|name| name.starts_with("k8s.pod.")) {
+        names.push(NODE_ID.to_owned());
+    }
     names.sort();
     names.dedup();
     names

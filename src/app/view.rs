@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::config::meaning::{AssociationRule, Traces};
 use crate::containers::resource_stamps;
 use crate::diagnose::Hints;
-use crate::enrich::{NodeView, Seen};
-use crate::model::{Claims, Match, Mono, Scope, Subject, TaskKey, Wall, Window};
+use crate::enrich::{MeshDelay, NodeView, Seen};
+use crate::model::{Claims, DelayKind, Match, Mono, Scope, Subject, TaskKey, Wall, Window};
 use crate::source::Node;
 
 /// Coverage with which a thread's own window is told. Below, the wider scope is, if it knows more.
@@ -62,6 +62,16 @@ impl NodeView for View {
             Some(own) if own.coverage > window.coverage => Seen { scope: Scope::Thread, window: own, hints },
             _ => Seen { scope: target.scope, window, hints },
         }
+    }
+
+    fn mesh(&self, target: &Match, start: Wall, end: Wall) -> MeshDelay {
+        let Some(mesh) = &target.mesh else { return MeshDelay::default() };
+        let history = self.node.history();
+        let waited = |side: &[Subject]| match side {
+            [] => None,
+            side => history.window_of(side, start, end).delay_ns.get(DelayKind::Cpu),
+        };
+        MeshDelay { app_cpu_ns: waited(&mesh.app), proxy_cpu_ns: waited(&mesh.proxy) }
     }
 
     fn wall(&self, instant: Mono) -> Wall {

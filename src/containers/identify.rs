@@ -50,7 +50,9 @@ impl Index {
         let process = own_pid.and_then(|own_pid| self.process_within(&found, own_pid));
         // A pod found by its uid may hold the pid in another container than the one that the resource names.
         let refined = process.map(|process| self.process_match(process)).filter(|refined| !self.contradicts(refined, claims));
-        Some(refined.unwrap_or(found))
+        let mut found = refined.unwrap_or(found);
+        found.mesh = self.mesh_of(&found, claims);
+        Some(found)
     }
 
     /// Whether the connection's owner, as the kernel tells it, is one of those found: the same process, or its container, or
@@ -150,7 +152,7 @@ impl Index {
     }
 
     /// Living lives before dead ones; of one container the newest life, of a pod its containers.
-    fn lives_match(&self, keys: &BTreeSet<ContainerKey>, of_one_container: bool) -> Option<Match> {
+    pub(super) fn lives_match(&self, keys: &BTreeSet<ContainerKey>, of_one_container: bool) -> Option<Match> {
         let known = || keys.iter().filter_map(|key| Some((*key, self.lives.get(key)?)));
         let mut lives: Vec<(ContainerKey, &Life)> = known().filter(|(_, life)| life.died.is_none()).collect();
         if lives.is_empty() {
@@ -165,6 +167,7 @@ impl Index {
                 container: Some(Arc::clone(&life.container)),
                 pod_of: None,
                 process: None,
+                mesh: None,
             });
         }
         let uid = &life.container.pod.as_ref()?.uid;
@@ -183,12 +186,20 @@ impl Index {
             container: only,
             pod_of: Some(Arc::clone(&life.container)),
             process: None,
+            mesh: None,
         })
     }
 
     fn process_match(&self, process: ProcessKey) -> Match {
         let container = self.processes.container_of(process).and_then(|key| self.container(key)).cloned();
-        Match { scope: Scope::Process, subjects: vec![Subject::Process(process)], container, pod_of: None, process: Some(process) }
+        Match {
+            scope: Scope::Process,
+            subjects: vec![Subject::Process(process)],
+            container,
+            pod_of: None,
+            process: Some(process),
+            mesh: None,
+        }
     }
 
     /// The process that calls itself `own_pid` inside the containers found; two containers of a pod may each have one.

@@ -5,7 +5,7 @@
 //! resource claims. [`containerd`] is the edge: it keeps asking a containerd and tells what it hears as [`RuntimeUpdate`]s.
 //!
 //! This room deliberately does not open `/proc` (the wiring turns a task's pid into an [`Init`]), keeps no readings, and never
-//! holds a lock: whoever shares an `Index` brings one. Mesh proxies and Istio's `node_id` are not told apart here yet.
+//! holds a lock: whoever shares an `Index` brings one.
 
 pub mod containerd;
 #[cfg(test)]
@@ -15,6 +15,7 @@ mod identify;
 mod index;
 mod labels;
 mod lives;
+mod mesh;
 mod placing;
 mod processes;
 mod record;
@@ -24,6 +25,7 @@ mod tags;
 
 pub use home::Home;
 pub use index::{Counts, Index, MAX_CONTAINERS, MAX_TOMBSTONES};
+pub use mesh::count_proxies;
 pub use processes::{MAX_DEAD_PROCESSES, MAX_PROCESSES};
 pub use record::{Init, KubernetesNames, RuntimeContainer, RuntimeTask, RuntimeUpdate};
 pub use stamps::resource_stamps;

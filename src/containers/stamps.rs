@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn only_what_is_known_is_stamped() {
-        let base = Match { scope: Scope::Pod, subjects: Vec::new(), container: None, pod_of: None, process: None };
+        let base = Match { scope: Scope::Pod, subjects: Vec::new(), container: None, pod_of: None, process: None, mesh: None };
         let pod = [("k8s.pod.uid", "u"), ("k8s.pod.name", "p")];
         let named = [("container.name", "web"), ("container.image.name", "nginx:1"), ("container.runtime.name", "systemd")];
         let check = |found: Match, expected: &[(&'static str, &str)]| {

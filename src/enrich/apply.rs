@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::bars::Bars;
 use super::measure::{Measures, clip};
+use super::mesh::Charges;
 use super::run::Run;
 use super::scan::{Group, Scan, ScopeNote, SpanNote};
 use super::{EventSettings, MeshDelay, NodeView, Seen, Settings};
@@ -107,6 +108,7 @@ impl Writer<'_> {
         let stamps = self.stamps(group, target);
         let open = self.splice.open(group.extent, self.guess(group.spans.len()) + stamps.len());
         let mut resource = group.resource;
+        let charges = Charges::of(target);
         if resource.is_none() && !stamps.is_empty() {
             self.splice.insert(&[RESOURCE_TAG]);
             let open = self.splice.begin(stamps.len());
@@ -117,7 +119,7 @@ impl Writer<'_> {
             if let Some(extent) = resource.take_if(|extent| extent.begin <= scope.extent.begin) {
                 self.stamp(extent, &stamps);
             }
-            self.scope(scope, target);
+            self.scope(scope, &charges);
         }
         if let Some(extent) = resource {
             self.stamp(extent, &stamps);
@@ -155,11 +157,12 @@ impl Writer<'_> {
         bytes
     }
 
-    fn scope(&mut self, scope: &ScopeNote, target: &Match) {
+    fn scope(&mut self, scope: &ScopeNote, charges: &Charges<'_>) {
         let spans = self.scan.spans.get(scope.spans.clone()).unwrap_or_default();
         let open = self.splice.open(scope.extent, self.guess(spans.len()));
         for span in spans {
-            self.span(span, target);
+            let body = self.scan.body();
+            self.span(span, charges.of_span(|| body.get(span.extent().begin..span.extent().end).unwrap_or_default()));
         }
         self.splice.copy_to(scope.extent.end);
         self.splice.close(open);

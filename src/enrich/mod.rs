@@ -11,7 +11,9 @@
 
 mod apply;
 mod bars;
+mod istio;
 mod measure;
+mod mesh;
 mod run;
 mod scan;
 mod settings;

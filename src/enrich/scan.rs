@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{NodeView, Settings};
+use super::{NodeView, Settings, istio};
 use crate::model::{Claims, Match, Peer, Wall};
 use crate::otlp::walk::{self, Extent, NotProtobuf, SpanFacts, Visitor, Wanted};
 use crate::otlp::{attribute, names};
@@ -160,6 +160,7 @@ impl Scan {
 pub fn scan(body: Bytes, peer: Peer, settings: &Settings) -> Result<Scan, NotProtobuf> {
     let most_spans = if u32::try_from(body.len()).is_ok() { settings.max_added / super::run::MIN_LEN } else { 0 };
     let mut notes = Notes {
+        body: &body,
         claim_names: &settings.claim_names,
         peer,
         most_spans,
@@ -183,6 +184,7 @@ impl Scan {
 }
 
 struct Notes<'a> {
+    body: &'a [u8],
     claim_names: &'a [String],
     peer: Peer,
     most_spans: usize,
@@ -277,6 +279,8 @@ impl Visitor for Notes<'_> {
         if group.spans.is_empty() {
             return;
         }
+        let spans = self.spans.get(group.spans.clone()).unwrap_or_default().iter().map(SpanNote::extent);
+        istio::complete(&mut group.claims, self.claim_names, spans.map(|span| self.body.get(span.begin..span.end).unwrap_or_default()));
         if self.groups.len() == MAX_GROUPS {
             return self.give_up();
         }

@@ -34,6 +34,9 @@ pub struct Claims {
     pub peer: Peer,
 }
 
+/// Attribute by which Istio's proxies say who they are.
+pub const NODE_ID: &str = "node_id";
+
 impl Claims {
     /// The claim of this name.
     #[must_use]
@@ -55,4 +58,17 @@ pub struct Match {
     pub pod_of: Option<Arc<Container>>,
     /// The process, where a pid was resolved.
     pub process: Option<ProcessKey>,
+    /// The two sides of its pod, where the pod has a mesh proxy.
+    pub mesh: Option<Arc<Mesh>>,
+}
+
+/// A pod with a mesh proxy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mesh {
+    /// The application's containers.
+    pub app: Vec<Subject>,
+    /// The proxy's container.
+    pub proxy: Vec<Subject>,
+    /// The spans are the proxy's own: each says by its kind and direction whose time it was.
+    pub of_proxy: bool,
 }

@@ -15,7 +15,7 @@ pub mod window;
 
 pub use agent::{AgentCounters, Ending, LeftOutLine, SpanOutcome, Unenriched};
 pub use answer::{Answer, Code, Refusal, Signal};
-pub use claims::{ClaimValue, Claims, Match, Peer};
+pub use claims::{ClaimValue, Claims, Match, Mesh, NODE_ID, Peer};
 pub use container::{Container, ContainerKey, Pod, ProcessKey, Subject, TaskKey};
 pub use delay::{DelayKind, Delays};
 pub use facts::{Capabilities, Capability, CgroupFacts, CgroupLayout, Facts, Namespaces, TaskstatsFacts};

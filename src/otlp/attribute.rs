@@ -106,6 +106,15 @@ pub fn claim_value(key_value: &[u8]) -> Option<ClaimValue> {
     found
 }
 
+/// A `KeyValue`'s value where it is a text, without a copy. Of a value in pieces only the last piece is looked at.
+#[must_use]
+pub fn claim_text(key_value: &[u8]) -> Option<&str> {
+    match Fields::of(last_len(key_value, VALUE)?).next()?.ok()? {
+        wire::Field { number: STRING_VALUE, value: Value::Len(text), .. } => std::str::from_utf8(text).ok(),
+        _ => None,
+    }
+}
+
 /// The OS thread id in a span attribute of this key: an integer, or its decimal text.
 #[must_use]
 pub fn thread_id(key_value: &[u8], wanted: &str) -> Option<u32> {

@@ -1,17 +1,14 @@
 //! A collection: everybody read once, and put where the metrics find it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Collection;
 use super::reading::LONE_BATCH;
 use super::roster::Group;
 use super::sampler::Sampler;
+use crate::containers::count_proxies;
 use crate::model::{Absence, Container, ContainerKey, ContainerSnapshot, NodeCpu, NodeSnapshot, SourceName};
 use crate::runtime::clock::wall_now;
-
-/// Containers counted as mesh proxies, by container name.
-const MESH_PROXIES: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
 
 impl Sampler {
     /// Reads everybody and publishes the result.
@@ -33,7 +30,12 @@ impl Sampler {
         }
         let live: Vec<Arc<Container>> = self.node.index().live().map(Arc::clone).collect();
         let containers = live.iter().filter_map(|container| self.snapshot(container)).collect();
-        let node = NodeSnapshot { sources: self.sources(), mesh_proxies: mesh_proxies(&live), unexplained_ratio, ..node_wide };
+        let node = NodeSnapshot {
+            sources: self.sources(),
+            mesh_proxies: count_proxies(live.iter().map(|container| &**container)),
+            unexplained_ratio,
+            ..node_wide
+        };
         let finished = std::mem::take(&mut self.finished);
         self.node.publish(Collection { at: wall_now(), containers, finished, node });
     }
@@ -74,16 +76,4 @@ impl Sampler {
         sources.extend(self.node.containerd().map(|status| (SourceName::Containerd, status)));
         sources
     }
-}
-
-fn mesh_proxies(live: &[Arc<Container>]) -> Vec<(String, u64)> {
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for container in live {
-        let name = container.k8s_container_name.as_deref().or(container.name.as_deref());
-        if let Some(name) = name.filter(|name| MESH_PROXIES.contains(name)) {
-            let count = counts.entry(name).or_default();
-            *count = count.saturating_add(1);
-        }
-    }
-    counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }

@@ -40,7 +40,7 @@ impl Node {
 }
 
 fn target(scope: Scope) -> Match {
-    Match { scope, subjects: vec![], container: None, pod_of: None, process: None }
+    Match { scope, subjects: vec![], container: None, pod_of: None, process: None, mesh: None }
 }
 
 impl NodeView for Node {

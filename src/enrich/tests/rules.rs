@@ -1,10 +1,12 @@
 //! Single rules of the contract, each by an example.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Node, settings, target};
-use crate::enrich::{NodeView, Settings, Skipped, apply, scan};
-use crate::model::{Claims, Match, Mono, Peer, Scope, Wall, Window};
+use crate::enrich::{MeshDelay, NodeView, Settings, Skipped, apply, scan};
+use crate::model::{ClaimValue, Claims, ContainerKey, DelayKind, Match, Mesh, Mono, Peer, Scope, Subject, Wall, Window};
 use crate::otlp::wire::push_len;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -211,4 +213,77 @@ fn the_thread_is_told_where_asked_for() {
     assert_eq!(attribute(&spans[0], "stallspan.scope"), Some(Value::StringValue("thread".to_owned())));
     assert_eq!(attribute(&spans[0], "stallspan.stalled"), Some(Value::DoubleValue(42e-9)));
     assert_eq!(attribute(&spans[1], "stallspan.scope"), Some(Value::StringValue("process".to_owned())));
+}
+
+/// A pod with a proxy (container 9) and an application (container 1): whoever waited, waited as many seconds as its number.
+struct Meshed;
+
+impl NodeView for Meshed {
+    fn identify(&self, _: &Claims) -> Option<Match> {
+        let mesh = Mesh { app: vec![subject(1)], proxy: vec![subject(9)], of_proxy: true };
+        Some(Match { subjects: vec![subject(9)], mesh: Some(Arc::new(mesh)), ..target(Scope::Container) })
+    }
+
+    fn window(&self, target: &Match, _: Wall, _: Wall, _: Option<u32>) -> Window {
+        let waited = target.subjects.iter().map(|one| if *one == subject(9) { 9 } else { 1 }).sum::<u64>() * 1_000_000_000;
+        let mut window = Window { coverage: 1.0, ..Window::default() };
+        window.delay_ns.set(DelayKind::Cpu, Some(waited));
+        window
+    }
+
+    fn mesh(&self, _: &Match, _: Wall, _: Wall) -> MeshDelay {
+        MeshDelay { app_cpu_ns: Some(1_000_000_000), proxy_cpu_ns: Some(9_000_000_000) }
+    }
+
+    fn wall(&self, instant: Mono) -> Wall {
+        Wall(instant.0)
+    }
+}
+
+fn subject(number: u64) -> Subject {
+    Subject::Container(ContainerKey(number))
+}
+
+#[test]
+fn a_proxys_spans_are_charged_to_the_side_whose_time_they_were() {
+    let of = |kind: i32, direction: &str| Span { kind, attributes: vec![kv("direction", direction)], ..span(1, 20_000_000_000) };
+    let body = request("here-1", vec![of(3, "inbound"), of(2, "inbound"), of(2, "outbound"), of(3, "outbound")]).encode_to_vec();
+    let scan = scan(body.into(), Peer::default(), &settings()).unwrap();
+    let left = apply(&scan, &scan.identify(&Meshed), &Meshed, &settings());
+    let left = ExportTraceServiceRequest::decode(left.body).unwrap();
+    let text = |value: &str| Some(Value::StringValue(value.to_owned()));
+    let told: Vec<_> = left.resource_spans[0].scope_spans[0]
+        .spans
+        .iter()
+        .map(|span| {
+            assert_eq!(attribute(span, "stallspan.app.delay.cpu"), Some(Value::DoubleValue(1.0)));
+            assert_eq!(attribute(span, "stallspan.proxy.delay.cpu"), Some(Value::DoubleValue(9.0)));
+            (attribute(span, "stallspan.delay.cpu"), attribute(span, "stallspan.scope"))
+        })
+        .collect();
+    let seconds = |value: f64| Some(Value::DoubleValue(value));
+    assert_eq!(
+        told,
+        [
+            (seconds(1.0), text("container")),
+            (seconds(10.0), text("pod")),
+            (seconds(9.0), text("container")),
+            (seconds(9.0), text("container")),
+        ]
+    );
+}
+
+#[test]
+fn the_node_id_on_istios_spans_becomes_claims_about_the_pod() {
+    let id = "sidecar~10.0.0.7~web-0.shop~shop.svc.cluster.local";
+    let mut settings = settings();
+    settings.claim_names.extend(["k8s.pod.ip", "k8s.pod.name", "node_id"].map(str::to_owned));
+    let with_id = |id: &str| Span { attributes: vec![kv("http.method", "GET"), kv("node_id", id)], ..span(1, 2) };
+    let mut body = request("", vec![with_id(id), with_id(id)]);
+    body.resource_spans[0].resource = None;
+    let scan = scan(body.encode_to_vec().into(), Peer::default(), &settings).unwrap();
+    let claims = scan.groups().next().unwrap().claims;
+    let text = |name: &str| claims.get(name).cloned();
+    let expected = |value: &str| Some(ClaimValue::Text(value.to_owned()));
+    assert_eq!((text("k8s.pod.ip"), text("k8s.pod.name"), text("node_id")), (expected("10.0.0.7"), expected("web-0"), expected(id)));
 }
