@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -67,6 +68,27 @@ impl Agent {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
+    /// Sends a request through the hop; true where it was accepted.
+    pub fn send(&self, request: &ExportTraceServiceRequest) -> bool {
+        let body = request.encode_to_vec();
+        let mut stream = TcpStream::connect(self.http()).unwrap();
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        answer.starts_with(b"HTTP/1.1 200 ")
+    }
+
+    /// Where it takes OTLP over HTTP, by its own log.
+    fn http(&self) -> SocketAddr {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(" listening ") && line.contains("protocol=Http")).expect("a listener");
+        line.split(' ').find_map(|word| word.strip_prefix("address=")).unwrap().parse().unwrap()
+    }
+
     /// Ends it with SIGTERM; the points of its whole life.
     pub fn stop(mut self) -> Points {
         kill_process(Pid::from_raw(self.pid().try_into().unwrap()).unwrap(), Signal::TERM).unwrap();
@@ -95,12 +117,12 @@ fn program() -> PathBuf {
 
 fn configuration(receiver: &str) -> String {
     format!(
-        "receivers: {{ otlp: {{ protocols: {{ grpc: {{ endpoint: \"127.0.0.1:0\" }} }} }} }}
+        "receivers: {{ otlp: {{ protocols: {{ http: {{ endpoint: \"127.0.0.1:0\" }} }} }} }}
 exporters: {{ otlp_http: {{ endpoint: \"http://{receiver}\", compression: none }} }}
-sources: {{ collection_interval: {INTERVAL} }}
+sources: {{ collection_interval: {INTERVAL}, method: taskstats }}
 containers: {{ containerd: {{ enabled: false }} }}
 extensions: {{ health_check: {{ endpoint: \"127.0.0.1:0\" }} }}
-service: {{ pipelines: {{ metrics: {{ exporters: [otlp_http] }} }} }}
+service: {{ pipelines: {{ traces: {{ exporters: [otlp_http] }}, metrics: {{ exporters: [otlp_http] }} }} }}
 "
     )
 }
@@ -122,6 +144,8 @@ fn receive(points: Arc<Mutex<Points>>) -> String {
 fn request(stream: &TcpStream, points: &Mutex<Points>) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut length = 0;
+    let mut first = String::new();
+    reader.read_line(&mut first).ok().filter(|read| *read > 0)?;
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).ok()? == 0 {
@@ -136,6 +160,14 @@ fn request(stream: &TcpStream, points: &Mutex<Points>) -> Option<()> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    points.lock().unwrap().add(&ExportMetricsServiceRequest::decode(body.as_slice()).unwrap());
+    let mut points = points.lock().unwrap();
+    if first.contains("/v1/traces") {
+        let request = ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
+        let scopes = request.resource_spans.iter().flat_map(|group| &group.scope_spans);
+        scopes.flat_map(|scope| &scope.spans).for_each(|span| points.add_span(span));
+    } else {
+        points.add(&ExportMetricsServiceRequest::decode(body.as_slice()).unwrap());
+    }
+    drop(points);
     (&*stream).write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n").ok()
 }

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
-
-use crate::until;
+use std::time::{Duration, Instant};
 
 /// Version 1 controllers that get a group where they are mounted.
 const CONTROLLERS: [&str; 3] = ["cpu", "cpuacct", "memory"];
+/// How long a cgroup may take to be removed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One container's cgroup in every hierarchy that matters.
 pub struct Group {
@@ -105,8 +105,11 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         for root in &self.roots {
-            // A group is emptied a moment after its last process was reaped.
-            until("the cgroup is empty", Duration::from_secs(10), || fs::remove_dir(root.join(&self.below)).is_ok());
+            // A group is emptied a moment after its last process was reaped. A check that failed is not to fail once more.
+            let begin = Instant::now();
+            while fs::remove_dir(root.join(&self.below)).is_err() && begin.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(20));
+            }
             for above in self.below.ancestors().skip(1).filter(|above| *above != Path::new("")) {
                 // Others may be in it: they remove it then.
                 drop(fs::remove_dir(root.join(above)));

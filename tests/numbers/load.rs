@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Barrier};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::groups::Group;
@@ -18,6 +19,16 @@ pub struct Load {
     output: BufReader<ChildStdout>,
     /// What it had run and waited before it was in its group: a runtime's first process does that too.
     pub outside: Own,
+}
+
+/// A part of a load, between two instants at which all its threads but the one that tells slept.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    /// Wall clock, ns since the epoch.
+    pub begin: u64,
+    pub end: u64,
+    /// What its threads waited between the two by their own files, ns.
+    pub wait: u64,
 }
 
 /// What threads ran and waited by their own files, ns.
@@ -54,6 +65,20 @@ impl Load {
         Own { run: numbers.next().expect("the load says what it saw"), wait: numbers.next().unwrap() }
     }
 
+    /// The next piece of a load that works in pieces; `None` when it has worked.
+    pub fn piece(&mut self) -> Option<Piece> {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        let numbers: Vec<u64> = line.split_ascii_whitespace().map(|number| number.parse().unwrap()).collect();
+        let &[begin, end, wait] = &numbers[..] else { return None };
+        Some(Piece { begin, end, wait })
+    }
+
+    /// What its threads ran and waited up to now.
+    pub fn own(&self) -> Own {
+        sum(self.pid())
+    }
+
     /// Waits until all its threads sleep and answers what they ran and waited.
     pub fn at_rest(&self) -> Own {
         at_rest(self.pid())
@@ -70,24 +95,32 @@ impl Drop for Load {
 
 /// Waits until nothing of a process moves.
 fn at_rest(pid: u32) -> Own {
-    let tasks =
-        || fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().map(|task| format!("{pid}/task/{}", task.file_name().display()));
     let asleep = |task: &String| {
         // A thread that is gone no longer moves either.
         fs::read_to_string(format!("/proc/{task}/stat"))
             .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')))
     };
-    let sum = || tasks().map(|task| schedstat(&task)).fold(Own::default(), Own::plus);
     let mut last = Own::default();
     until("the load is at rest", Duration::from_secs(60), || {
         std::thread::sleep(Duration::from_millis(100));
-        tasks().all(|task| asleep(&task)) && std::mem::replace(&mut last, sum()) == sum()
+        tasks(pid).all(|task| asleep(&task)) && std::mem::replace(&mut last, sum(pid)) == sum(pid)
     });
     last
 }
 
+/// The threads of a process, as paths below `/proc`.
+fn tasks(pid: u32) -> impl Iterator<Item = String> {
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().map(move |task| format!("{pid}/task/{}", task.file_name().display()))
+}
+
+fn sum(pid: u32) -> Own {
+    tasks(pid).map(|task| schedstat(&task)).fold(Own::default(), Own::plus)
+}
+
 /// The other side.
 pub fn main(arguments: &[String]) {
+    // Load never outlives the check that wants it.
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let number = |at: usize| arguments.get(at).map_or(0, |text| text.parse::<u64>().unwrap());
     match arguments[0].as_str() {
         "spin" => return spin(Duration::from_micros(number(1))),
@@ -95,7 +128,10 @@ pub fn main(arguments: &[String]) {
         _ => std::io::stdin().read_exact(&mut [0]).unwrap(),
     }
     let own = match arguments[0].as_str() {
+        // A container in which nothing happens, as most of them are.
+        "idle" => Own::default(),
         "burn" => burn(number(1), Duration::from_millis(number(2)), arguments.get(3).map(|cpu| cpu.parse().unwrap())),
+        "pieces" => return pieces(number(1), number(2), Duration::from_millis(number(3))),
         "short" => short_lived(number(1), &["load", "spin", &arguments[2]]),
         "exits" => short_lived(number(1), &["load", "nothing"]),
         other => panic!("no such load: {other}"),
@@ -113,9 +149,7 @@ fn burn(threads: u64, time: Duration, cpu: Option<usize>) -> Own {
             let (over, leave) = (Arc::clone(&over), Arc::clone(&leave));
             std::thread::spawn(move || {
                 if let Some(cpu) = cpu {
-                    let mut set = CpuSet::new();
-                    set.set(cpu);
-                    sched_setaffinity(None, &set).unwrap();
+                    on_cpu(cpu);
                 }
                 spin(time);
                 over.wait();
@@ -129,6 +163,42 @@ fn burn(threads: u64, time: Duration, cpu: Option<usize>) -> Own {
     leave.wait();
     burners.into_iter().for_each(|burner| burner.join().unwrap());
     own_schedstat()
+}
+
+/// Works `count` times, all threads on CPU 0, and tells of each time.
+fn pieces(count: u64, threads: u64, time: Duration) {
+    on_cpu(0);
+    let (done, all_done) = channel();
+    let workers: Vec<Sender<()>> = (0..threads)
+        .map(|_| {
+            let (work, done) = (channel(), done.clone());
+            std::thread::spawn(move || {
+                work.1.iter().for_each(|()| {
+                    spin(time);
+                    done.send(()).unwrap();
+                });
+            });
+            work.0
+        })
+        .collect();
+    for _ in 0..count {
+        let (begin, before) = (wall(), sum(std::process::id()));
+        workers.iter().for_each(|worker| worker.send(()).unwrap());
+        workers.iter().for_each(|_| all_done.recv().unwrap());
+        println!("{begin} {} {}", wall(), sum(std::process::id()).wait - before.wait);
+    }
+    println!();
+    drop(std::io::stdin().read_exact(&mut [0]));
+}
+
+fn wall() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}
+
+fn on_cpu(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).unwrap();
 }
 
 /// Processes that end soon, two at a time. What they ran and waited is read when they have ended and are not yet reaped:

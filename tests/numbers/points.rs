@@ -1,4 +1,4 @@
-//! What the agent sent: the last value of every point.
+//! What the agent sent: the last value of every point, and the spans.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
 
 /// The last value of every point, by who it is about, its metric and its attributes.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,8 @@ pub struct Points {
     pub last: u64,
     /// Points of counters that were below an earlier one of the same start time.
     pub backwards: Vec<String>,
+    /// Attributes of the spans that came back, by their name.
+    pub spans: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Points {
@@ -32,6 +35,13 @@ impl Points {
                 self.take(&who, metric);
             }
         }
+    }
+
+    /// Takes a span in.
+    pub fn add_span(&mut self, span: &Span) {
+        let mut told = attributes(&span.attributes);
+        told.insert("events".to_owned(), span.events.len().to_string());
+        self.spans.insert(span.name.clone(), told);
     }
 
     fn take(&mut self, who: &str, metric: &Metric) {

@@ -3,21 +3,66 @@
 mod commands;
 mod node;
 mod quota;
+mod spans;
+mod switch;
 mod totals;
 
-use crate::Told;
+use std::path::Path;
 
-/// Name and body.
-pub const ALL: &[(&str, fn() -> Told)] = &[
-    ("check_tells_what_this_host_has", commands::check_tells_what_this_host_has),
-    ("demo_finds_the_delay", commands::demo_finds_the_delay),
-    ("node_counters_are_the_kernels_own", node::node_counters_are_the_kernels_own),
-    ("every_wait_of_the_node_is_somebodys", node::every_wait_of_the_node_is_somebodys),
-    ("pressure_of_a_container_is_its_files", node::pressure_of_a_container_is_its_files),
-    ("totals_of_one_thread", totals::totals_of_one_thread),
-    ("totals_of_four_threads", totals::totals_of_four_threads),
-    ("throttling_of_one_thread", quota::throttling_of_one_thread),
-    ("throttling_of_four_threads", quota::throttling_of_four_threads),
-    ("an_ancestors_quota_counts", quota::an_ancestors_quota_counts),
-    ("the_tightest_limit_on_the_path_up_is_told", quota::the_tightest_limit_on_the_path_up_is_told),
+/// A check; it fails by a panic.
+pub struct Check {
+    pub name: &'static str,
+    pub needs: Need,
+    pub run: fn(),
+}
+
+/// What a host must have to show a thing at all.
+#[derive(Clone, Copy)]
+pub enum Need {
+    Nothing,
+    /// `CONFIG_SCHEDSTATS`.
+    ProcSchedstat,
+    /// `CONFIG_PSI`, and cgroups of version 2 to hold containers.
+    CgroupPressure,
+}
+
+impl Need {
+    /// Why this host cannot show it; `None` where it can.
+    pub fn missing(self) -> Option<&'static str> {
+        let (there, why) = match self {
+            Self::Nothing => (true, ""),
+            Self::ProcSchedstat => (Path::new("/proc/schedstat").exists(), "this kernel has no /proc/schedstat (CONFIG_SCHEDSTATS)"),
+            Self::CgroupPressure => (crate::groups::Group::new("docker").pressure("cpu").is_some(), "cgroups here have no pressure files"),
+        };
+        (!there).then_some(why)
+    }
+}
+
+const fn check(name: &'static str, run: fn()) -> Check {
+    Check { name, needs: Need::Nothing, run }
+}
+
+const fn needing(needs: Need, name: &'static str, run: fn()) -> Check {
+    Check { name, needs, run }
+}
+
+/// All of them.
+pub const ALL: &[Check] = &[
+    check("check_tells_what_this_host_has", commands::check_tells_what_this_host_has),
+    check("demo_finds_the_delay", commands::demo_finds_the_delay),
+    check("node_counters_are_the_kernels_own", node::node_counters_are_the_kernels_own),
+    needing(Need::ProcSchedstat, "every_wait_of_the_node_is_somebodys", node::every_wait_of_the_node_is_somebodys),
+    needing(Need::CgroupPressure, "pressure_of_a_container_is_its_files", node::pressure_of_a_container_is_its_files),
+    check("totals_of_one_thread", totals::totals_of_one_thread),
+    check("totals_of_four_threads", totals::totals_of_four_threads),
+    check("throttling_of_one_thread", quota::throttling_of_one_thread),
+    check("throttling_of_four_threads", quota::throttling_of_four_threads),
+    check("an_ancestors_quota_counts", quota::an_ancestors_quota_counts),
+    check("the_tightest_limit_on_the_path_up_is_told", quota::the_tightest_limit_on_the_path_up_is_told),
+    check("spans_by_taskstats_of_one_thread", spans::taskstats_of_one_thread),
+    check("spans_by_taskstats_of_four_threads", spans::taskstats_of_four_threads),
+    check("spans_by_schedstat_of_one_thread", spans::schedstat_of_one_thread),
+    check("spans_by_schedstat_of_four_threads", spans::schedstat_of_four_threads),
+    check("an_idle_container_beside_a_busy_neighbor_does_not_stall", spans::an_idle_container_beside_a_busy_neighbor),
+    check("delay_accounting_on_off_and_on_again", switch::delay_accounting_on_off_and_on_again),
 ];

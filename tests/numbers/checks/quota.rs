@@ -3,18 +3,18 @@
 use crate::agent::Agent;
 use crate::groups::Group;
 use crate::load::Load;
+use crate::near;
 use crate::points::Points;
-use crate::{Told, near};
 
 const PERIOD_US: u64 = 100_000;
 const TIGHT_US: u64 = 20_000;
 const WIDE_US: u64 = 50_000;
 
-pub fn throttling_of_one_thread() -> Told {
+pub fn throttling_of_one_thread() {
     throttling("1")
 }
 
-pub fn throttling_of_four_threads() -> Told {
+pub fn throttling_of_four_threads() {
     throttling("4")
 }
 
@@ -25,7 +25,7 @@ fn stat(group: &Group, levels: usize) -> [f64; 3] {
     [of("throttled").max(local) / 1e9, of("nr_periods"), of("nr_throttled")]
 }
 
-fn throttling(threads: &str) -> Told {
+fn throttling(threads: &str) {
     let group = Group::new("docker");
     group.quota(0, TIGHT_US, PERIOD_US);
     let Held { load, before, told, after } = held_back(&group, threads, 0);
@@ -37,7 +37,6 @@ fn throttling(threads: &str) -> Told {
     near("limit", of("limit"), 0.2, 0.0, 1e-9);
     assert!(of("throttled.time") > 0.3 && of("throttled_periods") > 10.0, "nothing was throttled");
     wait_is_the_threads_own(&told, &group, &load);
-    Told::Pass
 }
 
 #[track_caller]
@@ -47,7 +46,7 @@ fn wait_is_the_threads_own(told: &Points, group: &Group, load: &Load) {
 }
 
 /// The container itself has no limit, the pod around it has.
-pub fn an_ancestors_quota_counts() -> Told {
+pub fn an_ancestors_quota_counts() {
     let group = Group::new("kubepods/burstable/pod11111111-2222-3333-4444-555555555555");
     group.quota(1, TIGHT_US, PERIOD_US);
     let Held { load, told, after, .. } = held_back(&group, "1", 1);
@@ -60,10 +59,9 @@ pub fn an_ancestors_quota_counts() -> Told {
         None => assert!(found.unwrap_or(0.0) <= above, "more than the pod itself"),
     }
     assert!(above > 0.1, "nothing was throttled");
-    Told::Pass
 }
 
-pub fn the_tightest_limit_on_the_path_up_is_told() -> Told {
+pub fn the_tightest_limit_on_the_path_up_is_told() {
     let agent = Agent::start(&[]);
     for (own, pod, expected) in [(TIGHT_US, WIDE_US, 0.2), (WIDE_US, TIGHT_US, 0.2), (WIDE_US, WIDE_US, 0.5)] {
         let group = Group::new("kubepods/burstable/pod11111111-2222-3333-4444-555555555556");
@@ -78,7 +76,6 @@ pub fn the_tightest_limit_on_the_path_up_is_told() -> Told {
         let told = agent.fresh();
         near(&format!("{own} us in a pod of {pod} us"), told.of(&group.id, "stallspan.container.cpu.limit", ""), expected, 0.0, 1e-9);
     }
-    Told::Pass
 }
 
 /// A load that was held back and is at rest.
