@@ -32,6 +32,8 @@ pub enum ErrorClass {
 pub enum Place {
     /// The taskstats socket.
     Taskstats,
+    /// The socket of the process connector.
+    Forks,
     /// A file of a process.
     Process(u32),
     /// A file or directory.
@@ -52,6 +54,7 @@ impl std::fmt::Display for HostError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.place {
             Place::Taskstats => f.write_str("taskstats")?,
+            Place::Forks => f.write_str("process connector")?,
             Place::Process(pid) => write!(f, "process {pid}")?,
             // Debug escapes what is not text; a cgroup's name may be anything.
             Place::File(path) => write!(f, "{path:?}")?,
@@ -63,6 +66,7 @@ impl std::fmt::Display for HostError {
             (Place::Taskstats, ErrorClass::Unsupported) => {
                 "the kernel does not offer it: needs CONFIG_TASKSTATS, before 6.1 also the host's network namespace"
             }
+            (Place::Forks, ErrorClass::Denied) => "not permitted: needs CAP_NET_ADMIN in the host's user namespace",
             (_, ErrorClass::Denied) => "not permitted: run as root or with CAP_SYS_PTRACE",
             (_, ErrorClass::Unsupported) => "the kernel does not offer it or has it switched off",
             (_, ErrorClass::Absent) => "is not there: check where it is mounted",

@@ -23,6 +23,7 @@ use crate::parse::text::{lines, shown};
 
 use super::error::{ErrorClass, HostError, Place};
 use super::files::{LARGE, Root, SMALL};
+use super::forks::ForkListener;
 use super::netlink::{Socket, Wait, Wire};
 use super::probe::link;
 use super::taskstats::{Exchange, refusal};
@@ -118,14 +119,22 @@ pub struct ExitListener {
 /// To wait for exits beside whoever takes them.
 #[derive(Debug)]
 pub struct ExitWatch {
-    fd: OwnedFd,
+    exits: OwnedFd,
+    births: Option<OwnedFd>,
 }
 
 impl ExitWatch {
-    /// Waits until there is an exit to take, or so many milliseconds. True where there may be one.
+    /// Waits until there is something to take, or so many milliseconds. True where there may be.
     #[must_use]
     pub fn wait(&self, milliseconds: i64) -> bool {
-        readable(self.fd.as_fd(), milliseconds)
+        let timeout =
+            Timespec { tv_sec: milliseconds.div_euclid(1_000), tv_nsec: milliseconds.rem_euclid(1_000).saturating_mul(1_000_000) };
+        // What is wrong with a socket is told by the next look at it.
+        let ready = match &self.births {
+            Some(births) => poll(&mut [PollFd::new(&self.exits, PollFlags::IN), PollFd::new(births, PollFlags::IN)], Some(&timeout)),
+            None => poll(&mut [PollFd::new(&self.exits, PollFlags::IN)], Some(&timeout)),
+        };
+        ready.map_or(true, |ready| ready > 0)
     }
 }
 
@@ -230,7 +239,11 @@ impl ExitListener {
     /// # Errors
     /// Where no descriptor is left.
     pub fn watch(&self) -> Result<ExitWatch, HostError> {
-        Ok(ExitWatch { fd: self.exchange.wire.watch()? })
+        self.watch_with(None)
+    }
+
+    pub(super) fn watch_with(&self, births: Option<&ForkListener>) -> Result<ExitWatch, HostError> {
+        Ok(ExitWatch { exits: self.exchange.wire.watch()?, births: births.map(ForkListener::watch).transpose()? })
     }
 
     fn readable(&self, milliseconds: i64) -> bool {
@@ -251,12 +264,6 @@ impl Drop for ExitListener {
 /// A refused registration: EINVAL comes from a pid namespace that is not the host's.
 fn refused(number: i32) -> HostError {
     if number == Errno::INVAL.raw_os_error() { HostError::new(ErrorClass::Unsupported, Place::Taskstats) } else { refusal(number) }
-}
-
-fn readable(fd: std::os::fd::BorrowedFd<'_>, milliseconds: i64) -> bool {
-    let timeout = Timespec { tv_sec: milliseconds.div_euclid(1_000), tv_nsec: milliseconds.rem_euclid(1_000).saturating_mul(1_000_000) };
-    // What is wrong with the socket is told by the next look at it.
-    poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&timeout)).map_or(true, |ready| ready > 0)
 }
 
 /// Moves the calling thread to where exit messages arrive. What that buys is shown by the probe.

@@ -8,6 +8,7 @@ mod cgroup;
 mod error;
 mod exits;
 mod files;
+mod forks;
 mod identity;
 mod netlink;
 mod node;
@@ -27,6 +28,7 @@ use crate::parse::schedstat::Schedstat;
 pub use cgroup::{CgroupDirs, Throttle};
 pub use error::{ErrorClass, HostError, Place};
 pub use exits::{Exit, ExitListener, ExitWatch, Received};
+pub use forks::ForkListener;
 pub use identity::NodeIdentity;
 pub use process::{ProcessHandle, ThreadHandle};
 pub use taskstats::Taskstats;
@@ -128,6 +130,16 @@ impl Host {
     /// the host's network namespace and is the one to ask [`Host::lost_exits`].
     pub fn listen_to_exits(&self) -> Result<ExitListener, HostError> {
         ExitListener::open(&self.proc)
+    }
+
+    /// Listens to births of processes. To be called in the thread that listens to exits.
+    pub fn listen_to_births(&self) -> Result<ForkListener, HostError> {
+        ForkListener::open()
+    }
+
+    /// To wait for exits and births beside whoever takes them.
+    pub fn watch(&self, exits: &ExitListener, births: Option<&ForkListener>) -> Result<ExitWatch, HostError> {
+        exits.watch_with(births)
     }
 
     /// Exits the kernel could not tell this listener because its buffer was full; `None` where it does not say.

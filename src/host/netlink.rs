@@ -1,12 +1,14 @@
-//! A generic-netlink socket to the kernel.
+//! A netlink socket to the kernel.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::fs::fstat;
 use rustix::io::Errno;
-use rustix::net::netlink::{GENERIC, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with, sockopt};
+use rustix::net::netlink::{CONNECTOR, GENERIC, SocketAddrNetlink};
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send, socket_with, sockopt,
+};
 
 use super::error::{HostError, Place};
 
@@ -41,12 +43,17 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn open() -> Result<Self, HostError> {
-        Self::try_open(RECEIVE_BUFFER).map_err(HostError::taskstats)
+        Self::try_open(GENERIC, 0, RECEIVE_BUFFER).map_err(HostError::taskstats)
     }
 
     /// One that holds this many bytes of messages nobody has read yet.
     pub(super) fn with_buffer(bytes: usize) -> Result<Self, HostError> {
-        Self::try_open(bytes).map_err(HostError::taskstats)
+        Self::try_open(GENERIC, 0, bytes).map_err(HostError::taskstats)
+    }
+
+    /// One of the connector, that gets what is told to these multicast groups.
+    pub(super) fn for_events(bytes: usize, groups: u32) -> Result<Self, HostError> {
+        Self::try_open(CONNECTOR, groups, bytes).map_err(|errno| HostError::taskstats(errno).at(Place::Forks))
     }
 
     /// Number by which `/proc/net/netlink` knows it.
@@ -59,8 +66,11 @@ impl Socket {
         rustix::io::fcntl_dupfd_cloexec(&self.fd, 0).map_err(HostError::taskstats)
     }
 
-    fn try_open(buffer: usize) -> Result<Self, Errno> {
-        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(GENERIC))?;
+    fn try_open(protocol: Protocol, groups: u32, buffer: usize) -> Result<Self, Errno> {
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol))?;
+        if groups != 0 {
+            bind(&fd, &SocketAddrNetlink::new(0, groups))?;
+        }
         // Connected to the kernel: nobody else's messages get in.
         connect(&fd, &SocketAddrNetlink::new(0, 0))?;
         sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(PATIENCE))?;

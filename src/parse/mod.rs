@@ -8,6 +8,7 @@ pub mod btf;
 pub mod cgroup;
 pub mod netlink;
 pub mod node;
+pub mod proc_event;
 pub mod process;
 pub mod schedstat;
 pub mod taskstats;
