@@ -284,20 +284,29 @@ async fn a_thread_under_quota_is_throttled() {
     let downstream = Downstream::accepting().await;
     let agent = Agent::start(&to_grpc_quietly(downstream.address));
     warmed(&agent, &downstream, &id).await;
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
-    let before = downstream.of("traces").len();
-    let long = span(Duration::from_millis(1_400), Duration::from_millis(100));
-    assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![text("container.id", &id)], vec![long])).await.status, 200);
-    let got =
-        opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(downstream.of("traces")[before].body.clone())
-            .unwrap();
-    let span = spans_of(&got)[0];
-    obeys(span);
-    let (cpu, throttled) = (double_of(&span.attributes, "stallspan.delay.cpu"), double_of(&span.attributes, "stallspan.delay.throttled"));
-    // One thread that always wants to run, on 4 ms of each 100, waits for all the rest.
-    assert!(cpu > 1.1 && cpu < 1.4, "{cpu}");
-    assert!(throttled > 0.1 * cpu && throttled <= cpu, "{throttled} of {cpu}");
-    let verdict = text_of(&span.attributes, "stallspan.verdict");
+    let deadline = std::time::Instant::now() + Duration::from_secs(40);
+    let (cpu, throttled, verdict) = loop {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let before = downstream.of("traces").len();
+        let long = span(Duration::from_millis(1_400), Duration::from_millis(100));
+        assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![text("container.id", &id)], vec![long])).await.status, 200);
+        let got = opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(
+            downstream.of("traces")[before].body.clone(),
+        )
+        .unwrap();
+        let span = spans_of(&got)[0];
+        obeys(span);
+        let (cpu, throttled) =
+            (double_of(&span.attributes, "stallspan.delay.cpu"), double_of(&span.attributes, "stallspan.delay.throttled"));
+        assert!(cpu < 1.4 && throttled <= cpu, "{span:#?}");
+        // One thread that always wants to run, on 4 ms of each 100, waits for all the rest. A crowded machine may make it
+        // wait across the window's end, which a polled source cannot see.
+        if cpu > 1.1 || std::time::Instant::now() > deadline {
+            break (cpu, throttled, text_of(&span.attributes, "stallspan.verdict").to_owned());
+        }
+    };
+    assert!(cpu > 1.1, "{cpu}");
+    assert!(throttled > 0.1 * cpu, "{throttled} of {cpu}");
     assert!(verdict == "throttled" || throttled < 0.51 * cpu, "{verdict}: {throttled} of {cpu}");
 }
 
