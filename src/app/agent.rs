@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::config::meaning;
+use crate::config::meaning::Method;
 use crate::containers::{self, Index};
 use crate::export::{self, Exporters};
 use crate::history::{self, Store};
@@ -55,6 +56,8 @@ pub struct Agent {
     running: Running,
     pages: Vec<Address>,
     sampler: SamplerHandle,
+    node: Arc<Node>,
+    expects_single_waits: bool,
     thread: JoinHandle<()>,
     stop: Stop,
     tasks: Tasks,
@@ -79,6 +82,7 @@ impl Agent {
         let (sampler, thread) = source::start(Arc::clone(&host), config.sources.clone(), Arc::clone(&node)).map_err(StartError::Sampler)?;
         // Whoever lives already is known before the first span comes; a host that takes long to look at keeps no span waiting.
         let _looked = sampler.rescan(instant_now() + FIRST_LOOK).await;
+        let expects_single_waits = matches!(config.sources.method, Method::Auto | Method::Bpf) && host.probe().bpf.is_ok();
         let counters = telemetry.counters();
         let hop = Hop {
             pipelines: pipelines(&config),
@@ -102,7 +106,19 @@ impl Agent {
         telemetry.connect(Arc::new(OwnOutlet(exporters.clone())));
         watch_containerd(&config, People::new(host, Arc::clone(&node), sampler.clone()), &tasks, &stop);
         let metrics = start_metrics(&config, &node, &exporters, &telemetry, about, &tasks, &sampler, &stop);
-        Ok(Self { running, pages, sampler, thread, stop, tasks, metrics, telemetry, shutdown_timeout: config.service.shutdown_timeout })
+        Ok(Self {
+            running,
+            pages,
+            sampler,
+            node,
+            expects_single_waits,
+            thread,
+            stop,
+            tasks,
+            metrics,
+            telemetry,
+            shutdown_timeout: config.service.shutdown_timeout,
+        })
     }
 
     /// Where the agent listens.
@@ -129,6 +145,19 @@ impl Agent {
     /// Has the sampler look for new processes and containers now.
     pub async fn rescan(&self) -> bool {
         self.sampler.rescan(instant_now() + Duration::from_secs(2)).await
+    }
+
+    /// Waits until every single wait is seen, where this host can supply that and the configuration asks for it: the eBPF
+    /// programs take their time to load. False where they are not there in time, or will never be.
+    pub async fn sees_single_waits(&self, patience: Duration) -> bool {
+        let deadline = instant_now() + patience;
+        while self.expects_single_waits && instant_now() < deadline {
+            if self.node.history().sees_events() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.node.history().sees_events()
     }
 
     /// Takes no new work, answers what is in flight, sends the last metrics, ends every task and thread.

@@ -24,7 +24,7 @@ pub(super) fn demo(arguments: &DemoArguments) -> ExitCode {
 /// 0 when the delay was found and agrees with what the kernel told the victim itself.
 fn show(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
     let seconds = arguments.seconds.unwrap_or(SECONDS);
-    output::note(&format!("stallspan demo: a service and a noisy neighbor share one CPU for {seconds} s"));
+    output::note(&format!("stallspan demo: a service beside a noisy neighbor, then under a quota, for {seconds} s"));
     let settings = Settings { seconds: std::time::Duration::from_secs(seconds).as_secs_f64() };
     let shown = run::runtime()?.block_on(async {
         let loaded = config_file::from_bytes(BUILT_IN.as_bytes(), &[], None);
@@ -43,12 +43,12 @@ fn show(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn told(shown: &Shown, format: Text) -> ExitCode {
-    let outcome = &shown.outcome;
+    let result = &shown.result;
     let text = match format {
-        Text::Json => output::json(outcome),
-        Text::Text => format!("{}\n{}\n", shown.picture, outcome.closing_line()),
+        Text::Json => output::json(result),
+        Text::Text => format!("{}\n{}\n", shown.picture, result.first.closing_line()),
     };
-    if outcome.agrees() {
+    if result.agrees() {
         return output::result(&text, ExitCode::SUCCESS);
     }
     output::note("stallspan demo: the delay on the spans and the victim's own reading do not agree, or nothing waited");

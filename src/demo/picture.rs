@@ -15,13 +15,13 @@ const WIDTH: usize = 56;
 
 /// The trace with this id as a waterfall.
 #[must_use]
-pub fn waterfall(spans: &[Span], trace_id: &str) -> String {
+pub fn waterfall(spans: &[Span], trace_id: &str, requests: usize) -> String {
     let mut trace: Vec<&Span> = spans.iter().filter(|span| hex(&span.trace_id) == trace_id).collect();
     trace.sort_by_key(|span| (span.start_time_unix_nano, !span.parent_span_id.is_empty()));
     let begin = trace.iter().map(|span| span.start_time_unix_nano).min().unwrap_or(0);
     let end = trace.iter().map(|span| span.end_time_unix_nano).max().unwrap_or(0);
     let exact = trace.iter().any(|span| span.events.iter().any(|event| event.name == "stallspan.stall"));
-    let mut out = format!("trace {trace_id}, the slowest of this run\n\n");
+    let mut out = format!("trace {trace_id}, the slowest of {requests} requests\n\n");
     for span in trace {
         let indent = if span.parent_span_id.is_empty() { "" } else { "  " };
         let waited = number(&span.attributes, "stallspan.delay.cpu").map_or_else(|| "unknown".to_owned(), milliseconds);

@@ -8,15 +8,43 @@ use serde::Serialize;
 use super::receiver::{number, text};
 use super::victim::Truth;
 
-/// The result, as `-o json` prints it.
+/// The result, as `-o json` prints it: that of the first scene, and all of them.
+#[derive(Clone, Debug, Serialize)]
+pub struct Result {
+    /// The scene of the noisy neighbor.
+    #[serde(flatten)]
+    pub first: Outcome,
+    /// Every scene, this one too.
+    pub scenes: Vec<Outcome>,
+}
+
+impl Result {
+    /// `None` where no scene was played.
+    #[must_use]
+    pub fn of(scenes: Vec<Outcome>) -> Option<Self> {
+        Some(Self { first: scenes.first()?.clone(), scenes })
+    }
+
+    /// Whether the demo did what it promises, in every scene.
+    #[must_use]
+    pub fn agrees(&self) -> bool {
+        self.scenes.iter().all(Outcome::agrees)
+    }
+}
+
+/// What one scene came to.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
+    /// `neighbor` or `quota`.
+    pub scene: &'static str,
     /// Who ran most of the time the victim waited; `unknown` where the evidence cannot tell.
     pub culprit: String,
     /// Its share of the wait; absent where unknown.
     pub share: Option<f64>,
     /// Waiting for a CPU as the spans say, summed over all requests, seconds.
     pub delay_s: f64,
+    /// The part of it under a CPU quota; absent where unknown.
+    pub throttled_s: Option<f64>,
     /// The same as the victim's own thread read it from the kernel.
     pub truth_s: f64,
     /// The most frequent verdict of the requests.
@@ -30,8 +58,8 @@ pub struct Outcome {
     pub requests: usize,
 }
 
-/// Relative error up to which spans and truth agree: the container's numbers hold the waits of the SDK's own threads too, which
-/// on a crowded machine is up to a seventh (measured); on a quiet one the two are within 2 %.
+/// Relative error up to which spans and truth agree. Where every wait is seen, or a thread is read by itself, the two are within
+/// 2 %; a container's numbers hold the waits of the SDK's own threads too, on a crowded machine up to a seventh (measured).
 const TOLERANCE: f64 = 0.2;
 /// Below this much waiting nothing was demonstrated.
 const DELAY_MIN_S: f64 = 0.05;
@@ -41,6 +69,18 @@ impl Outcome {
     #[must_use]
     pub fn agrees(&self) -> bool {
         self.truth_s >= DELAY_MIN_S && (self.delay_s - self.truth_s).abs() <= TOLERANCE * self.truth_s
+    }
+
+    /// What the scene came to, in a line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let percent = |part: f64| part / self.delay_s.max(f64::MIN_POSITIVE) * 100.0;
+        let because = match (self.verdict.as_str(), self.throttled_s, self.share) {
+            ("throttled", Some(throttled), _) => format!(": {:.0} % of the waiting was under the quota", percent(throttled)),
+            (_, _, Some(share)) => format!(": {} ran during {:.0} % of the waiting", self.culprit, share * 100.0),
+            _ => String::new(),
+        };
+        format!("verdict {}{because}", self.verdict)
     }
 
     /// The closing line of the text output.
@@ -59,7 +99,7 @@ impl Outcome {
 
 /// Joins spans and truths by trace id; `None` when no request has both.
 #[must_use]
-pub fn outcome(spans: &[Span], truths: &[Truth], name_of: &dyn Fn(&str) -> String) -> Option<Outcome> {
+pub fn outcome(scene: &'static str, spans: &[Span], truths: &[Truth], name_of: &dyn Fn(&str) -> String) -> Option<Outcome> {
     let truth_of: HashMap<&str, u64> = truths.iter().map(|t| (t.trace_id.as_str(), t.run_delay_ns)).collect();
     let requests: Vec<(&Span, f64, f64)> = spans
         .iter()
@@ -71,7 +111,10 @@ pub fn outcome(spans: &[Span], truths: &[Truth], name_of: &dyn Fn(&str) -> Strin
         .collect();
     let (slowest, ..) = requests.iter().max_by_key(|(span, ..)| span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano))?;
     let (culprit, share) = culprit(&requests);
+    let throttled = requests.iter().map(|(span, ..)| number(&span.attributes, "stallspan.delay.throttled"));
     Some(Outcome {
+        scene,
+        throttled_s: throttled.sum(),
         culprit: culprit.map_or_else(|| "unknown".to_owned(), |name| name_of(&name)),
         share,
         delay_s: requests.iter().map(|(_, delay, _)| delay).sum(),

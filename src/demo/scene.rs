@@ -1,6 +1,5 @@
-//! Sets the scene, lets the actors play, asks the receiver, clears the stage.
+//! Sets the stage, has the scenes played, asks the receiver, clears the stage.
 
-use std::io::BufReader;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,20 +7,17 @@ use crate::app::{Agent, StartError};
 use crate::config::{self, Config};
 use crate::ingest;
 use crate::runtime::Tasks;
-use crate::runtime::clock::mono_now;
 use crate::telemetry::Telemetry;
 
-use super::cgroups::Groups;
-use super::children::{Actor, last_allowed_cpu};
+use super::picture;
+use super::play::{Act, Stage};
 use super::receiver::Received;
-use super::report::{Outcome, outcome};
-use super::victim::Truth;
-use super::{picture, report};
+use super::report::{Outcome, Result as Told, outcome};
 
 /// What the command line asked for.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long the victim works.
+    /// How long the victim works, in all scenes together.
     pub seconds: f64,
 }
 
@@ -52,10 +48,13 @@ pub enum DemoError {
 #[derive(Clone, Debug)]
 pub struct Shown {
     /// The figures.
-    pub outcome: Outcome,
-    /// Waterfall and table.
+    pub result: Told,
+    /// Waterfalls and table.
     pub picture: String,
 }
+
+/// Most time given to the eBPF programs to load; where this host cannot load any, none.
+const LOADING: Duration = Duration::from_secs(15);
 
 /// Plays the demo once. Everything it made is gone when this returns.
 ///
@@ -75,97 +74,39 @@ pub async fn run(settings: &Settings, telemetry: Arc<Telemetry>, interrupted: im
     };
     agent.stop().await;
     receiver.shutdown(Duration::from_secs(1)).await;
-    let (ids, truths) = played?;
-    let name_of = |id: &str| ids.name(id);
+    let Played { acts, name_of } = played?;
+    show(&acts, &received, &|id: &str| name_of(id))
+}
+
+/// What the scenes came to.
+struct Played {
+    acts: Vec<Act>,
+    name_of: Box<dyn Fn(&str) -> String + Send>,
+}
+
+async fn play(settings: &Settings, agent: &Agent, received: &Received, tasks: &Tasks) -> Result<Played, DemoError> {
+    // Every wait of the first request is to be seen already.
+    let _exact = agent.sees_single_waits(LOADING).await;
+    let stage = Stage::set(settings.seconds / 2.0);
+    let mut acts = vec![stage.neighbor(agent, received, tasks).await?];
+    acts.extend(stage.quota(agent, received, tasks).await?);
+    let names = stage.names();
+    Ok(Played { acts, name_of: Box::new(move |id| names.name(id)) })
+}
+
+fn show(acts: &[Act], received: &Received, name_of: &dyn Fn(&str) -> String) -> Result<Shown, DemoError> {
     let spans = received.spans();
-    let outcome = outcome(&spans, &truths, &name_of).ok_or(DemoError::NothingFound)?;
-    let picture = format!("{}\n{}", picture::waterfall(&spans, &outcome.trace_id), picture::table(&received.metrics(), &name_of));
-    Ok(Shown { outcome, picture })
-}
-
-/// The actors' container ids and the names people see.
-#[derive(Debug)]
-struct Ids {
-    victim: String,
-    neighbor: String,
-}
-
-impl Ids {
-    fn new() -> Self {
-        let pid = std::process::id();
-        let id = |name: &str| format!("{:0<64}", report::hex(format!("{name}-{pid}").as_bytes()));
-        Self { victim: id("victim"), neighbor: id("noisy") }
+    let mut scenes: Vec<Outcome> = Vec::new();
+    let mut picture = String::new();
+    for (number, act) in acts.iter().enumerate() {
+        let found = outcome(act.scene, &spans, &act.truths, name_of).ok_or(DemoError::NothingFound)?;
+        picture += &format!("{}. {}\n\n{}", number + 1, act.title, picture::waterfall(&spans, &found.trace_id, found.requests));
+        picture += &format!("\n{}\n\n", found.line());
+        scenes.push(found);
     }
-
-    fn name(&self, id: &str) -> String {
-        let is = |full: &str| id.len() >= 12 && full.starts_with(id);
-        if is(&self.victim) {
-            "victim".to_owned()
-        } else if is(&self.neighbor) {
-            "noisy-neighbor".to_owned()
-        } else {
-            id.chars().take(18).collect()
-        }
-    }
-}
-
-async fn play(settings: &Settings, agent: &Agent, received: &Received, tasks: &Tasks) -> Result<(Ids, Vec<Truth>), DemoError> {
-    let ids = Ids::new();
-    let cpu = last_allowed_cpu().to_string();
-    let groups = match Groups::make(&[ids.victim.clone(), ids.neighbor.clone()]) {
-        Ok(groups) => Some(groups),
-        Err(error) => {
-            tracing::warn!(%error, "no cgroups of our own: the victim is told apart by its process only");
-            None
-        }
-    };
-    let mut victim = Actor::start(&victim_arguments(settings, agent, &cpu, groups.is_some().then_some(&ids.victim)))?;
-    let mut neighbor = Actor::start(&["demo-neighbor".to_owned(), "--cpu".to_owned(), cpu])?;
-    if let Some(groups) = &groups {
-        groups.enter(&ids.victim, victim.pid())?;
-        groups.enter(&ids.neighbor, neighbor.pid())?;
-    }
-    // The agent sees both before they work, so that the first reading is a baseline and not a guess.
-    agent.rescan().await;
-    neighbor.go()?;
-    victim.go()?;
-    let output = victim.output().ok_or(DemoError::NothingFound)?;
-    let reading = tasks.blocking("victim's truth", move || truths(BufReader::new(output)));
-    let truths = reading.await.map_err(std::io::Error::other)??;
-    drop(neighbor);
-    drop(victim);
-    settle(&truths, received).await;
-    Ok((ids, truths))
-}
-
-fn victim_arguments(settings: &Settings, agent: &Agent, cpu: &str, container_id: Option<&String>) -> Vec<String> {
-    let endpoint = format!("http://{}", agent.grpc_address().map_or_else(String::new, |address| address.to_string()));
-    let mut arguments = vec![
-        "demo-victim".to_owned(),
-        "--endpoint".to_owned(),
-        endpoint,
-        "--seconds".to_owned(),
-        settings.seconds.to_string(),
-        "--cpu".to_owned(),
-        cpu.to_owned(),
-    ];
-    if let Some(id) = container_id {
-        arguments.extend(["--container-id".to_owned(), id.clone()]);
-    }
-    arguments
-}
-
-fn truths(output: impl std::io::BufRead) -> std::io::Result<Vec<Truth>> {
-    output.lines().map(|line| serde_json::from_str(&line?).map_err(std::io::Error::other)).collect()
-}
-
-/// Waits until the spans of every request are here, a few seconds at most.
-async fn settle(truths: &[Truth], received: &Received) {
-    let deadline = mono_now().plus(3_000_000_000);
-    let roots = || received.spans().iter().filter(|span| span.parent_span_id.is_empty()).count();
-    while roots() < truths.len() && mono_now() < deadline {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    picture += &picture::table(&received.metrics(), name_of);
+    let result = Told::of(scenes).ok_or(DemoError::NothingFound)?;
+    Ok(Shown { result, picture })
 }
 
 /// The embedded receiver's configuration; what it names as exporter is never used.

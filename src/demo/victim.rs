@@ -1,6 +1,6 @@
 //! The victim: a single-threaded service that works in requests and reports each with the OpenTelemetry SDK.
 //!
-//! Beside each request it notes what the kernel told its threads in `/proc/self/task/*/schedstat` before and after:
+//! Beside each request it notes what the kernel told its thread in `/proc/thread-self/schedstat` before and after:
 //! one JSON line a request on standard output.
 
 use std::io::{Read as _, Write as _};
@@ -30,7 +30,7 @@ pub struct VictimArgs {
     pub container_id: Option<String>,
 }
 
-/// What the kernel told the victim's own threads about one request.
+/// What the kernel told the victim's working thread about one request.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Truth {
     /// Trace id of the request's span, hex.
@@ -42,9 +42,11 @@ pub struct Truth {
 /// The steps of a request and the CPU time each one takes.
 const STEPS: [(&str, u64); 3] = [("load cart", 4_000_000), ("price items", 9_000_000), ("render page", 5_000_000)];
 
-/// Spans are sent between two requests, not beside them: the SDK's threads belong to the container too, and what they wait
-/// for on a busy machine would stand on the spans and not in the working thread's own account.
+/// Spans are sent between two requests, not beside them: where threads cannot be told apart, what the SDK's threads wait
+/// for would stand on the spans and not in the working thread's own account.
 const FLUSH_EVERY_NS: u64 = 500_000_000;
+/// Between the first span and the first that counts: some of the agent's readings.
+const WARM_UP: Duration = Duration::from_millis(250);
 /// The SDK does not send by itself.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -63,6 +65,10 @@ pub fn victim_main(args: &VictimArgs) -> anyhow::Result<()> {
     };
     let tracer = provider.tracer("stallspan-demo");
     pin_to(args.cpu);
+    // From the first span on the agent reads this thread by itself, and the second has its history.
+    tracer.build(about(SpanBuilder::from_name("warm up"))).end();
+    provider.force_flush()?;
+    std::thread::park_timeout(WARM_UP);
     let deadline = mono_now().plus(Duration::from_secs_f64(args.seconds).as_nanos().try_into().unwrap_or(u64::MAX));
     let mut out = std::io::stdout().lock();
     let mut flushed = mono_now();
@@ -95,17 +101,22 @@ fn provider(args: &VictimArgs) -> anyhow::Result<SdkTracerProvider> {
 
 fn request(tracer: &SdkTracer) -> anyhow::Result<Truth> {
     let before = own_run_delay_ns()?;
-    let span = SpanBuilder::from_name("GET /checkout").with_kind(SpanKind::Server).start(tracer);
+    let span = about(SpanBuilder::from_name("GET /checkout").with_kind(SpanKind::Server)).start(tracer);
     let trace_id = span.span_context().trace_id().to_string();
     let context = Context::current_with_span(span);
     for (name, cpu_ns) in STEPS {
-        let mut step = tracer.build_with_context(SpanBuilder::from_name(name).with_kind(SpanKind::Internal), &context);
+        let mut step = tracer.build_with_context(about(SpanBuilder::from_name(name).with_kind(SpanKind::Internal)), &context);
         work(cpu_ns);
         step.end();
     }
     context.span().end();
     let run_delay_ns = own_run_delay_ns()?.saturating_sub(before);
     Ok(Truth { trace_id, run_delay_ns })
+}
+
+/// The span of this thread.
+fn about(span: SpanBuilder) -> SpanBuilder {
+    span.with_attributes([KeyValue::new("thread.id", i64::from(rustix::thread::gettid().as_raw_nonzero().get()))])
 }
 
 /// Uses this much CPU time, however long the wall clock says it takes.
@@ -116,18 +127,12 @@ fn work(cpu_ns: u64) {
     }
 }
 
-/// Second field of `schedstat` (`sched_info.run_delay`, ns), summed over the process's threads as its spans sum it: the
-/// SDK's threads wait too. They all live until the end, so none is lost from the sum.
+/// Second field of `schedstat` (`sched_info.run_delay`, ns) of this thread.
 #[expect(
     clippy::disallowed_methods,
     reason = "the victim is an application: it asks the kernel about itself, not through the agent's host room"
 )]
 fn own_run_delay_ns() -> anyhow::Result<u64> {
-    let mut sum = 0_u64;
-    for thread in std::fs::read_dir("/proc/self/task")? {
-        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-        let field = text.split_ascii_whitespace().nth(1).unwrap_or_default();
-        sum = sum.saturating_add(field.parse()?);
-    }
-    Ok(sum)
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(text.split_ascii_whitespace().nth(1).unwrap_or_default().parse()?)
 }

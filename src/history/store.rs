@@ -143,6 +143,12 @@ impl Store {
         self.sight.end();
     }
 
+    /// Whether an event source sees now.
+    #[must_use]
+    pub fn sees_events(&self) -> bool {
+        self.sight.is_live()
+    }
+
     /// Some waits that ended in this time were lost: it does not count as covered.
     pub fn record_lost(&mut self, from: Mono, to: Mono) {
         self.sight.lose(from.0, to.0);

@@ -31,6 +31,8 @@ struct Thread {
     /// Met so soon after its birth that it has no history but what is read of it.
     from_birth: bool,
     recorded: bool,
+    /// The history tells its single waits.
+    seen: bool,
     seen_other_delays: bool,
     /// Met in the present look.
     present: bool,
@@ -159,7 +161,10 @@ impl Sampler {
                 let born = Mono(handle.key().start_ticks.saturating_mul(self.tick_ns).saturating_sub(suspended));
                 let from_birth = before != Mono(0) && born.plus(self.tick_ns) >= before;
                 met.push((handle.key(), own_tid, born));
-                watched.threads.insert(*tid, Thread { handle, born, from_birth, recorded: false, seen_other_delays: false, present: true });
+                watched.threads.insert(
+                    *tid,
+                    Thread { handle, born, from_birth, recorded: false, seen: false, seen_other_delays: false, present: true },
+                );
             }
         }
         watched.threads.retain(|_, thread| {
@@ -190,25 +195,33 @@ impl Sampler {
             return;
         }
         let whole = container.map(Subject::Container);
-        let mut seen: Vec<(TaskKey, Mono)> = Vec::new();
-        {
-            let mut named = self.node.threads_mut();
-            for task in gone {
-                named.gone(*task, now);
-            }
-            let has_room = |(task, own_tid, born): &&(TaskKey, u32, Mono)| named.met(*task, process, whole, *own_tid, *born);
-            seen.extend(met.iter().filter(has_room).map(|(task, _, born)| (*task, *born)));
+        let mut named = self.node.threads_mut();
+        for task in gone {
+            named.gone(*task, now);
         }
-        if self.feed.is_some() {
+        for (task, own_tid, born) in met {
+            // Where there is no room its spans have their process or container.
+            let _has_room = named.met(*task, process, whole, *own_tid, *born);
+        }
+    }
+
+    /// Has the history tell the single waits of a process's threads, where they are seen.
+    fn see_threads(&mut self, process: ProcessKey) {
+        let Some(watched) = self.watch.processes.get_mut(&process).filter(|_| self.feed.is_some()) else { return };
+        let whole = watched.container.map_or(Subject::Process(process), Subject::Container);
+        let mut unseen = watched.threads.values_mut().filter(|thread| !thread.seen).peekable();
+        if unseen.peek().is_some() {
             let mut history = self.node.history_mut();
-            for (task, born) in seen {
-                history.sees_thread(task, whole.unwrap_or(Subject::Process(process)), born.minus(self.tick_ns));
+            for thread in unseen {
+                history.sees_thread(thread.handle.key(), whole, thread.born.minus(self.tick_ns));
+                thread.seen = true;
             }
         }
     }
 
     /// Reads the threads of a process that are known, and lets go of those that turn out to be gone.
     fn read_threads(&mut self, process: ProcessKey) {
+        self.see_threads(process);
         let Some(watched) = self.watch.processes.get_mut(&process) else { return };
         let (throttled_ns, tasks) = match watched.container.and_then(|key| self.roster.cells.get(&key)) {
             Some(cell) => (cell.account.totals(cell.known).throttled_ns, cell.tasks),
