@@ -10,6 +10,7 @@ pub mod netlink;
 pub mod node;
 pub mod process;
 pub mod schedstat;
+pub mod sock_diag;
 pub mod taskstats;
 pub mod taskstats_message;
 pub mod text;
