@@ -26,6 +26,7 @@ use crate::telemetry::Telemetry;
 use super::collect::Collector;
 use super::hop::{Hop, Pipelines};
 use super::outlet::OwnOutlet;
+use super::owners::Owners;
 use super::people::People;
 use super::strangers::Strangers;
 use super::view::View;
@@ -60,6 +61,8 @@ pub struct Agent {
     expects_single_waits: bool,
     thread: JoinHandle<()>,
     stop: Stop,
+    /// Given once everything is over that `/readyz` tells of.
+    drained: Stop,
     tasks: Tasks,
     metrics: Option<Task<()>>,
     telemetry: Arc<Telemetry>,
@@ -74,7 +77,7 @@ impl Agent {
     /// See [`StartError`].
     pub async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Self, StartError> {
         let tasks = Tasks::new();
-        let stop = Stop::new();
+        let (stop, drained) = (Stop::new(), Stop::new());
         let exporters = Exporters::open(&config.exporters, &tasks)?;
         let host = Arc::new(Host::open(&config.sources.procfs_root, &config.sources.cgroupfs_root)?);
         let about = settings::about(&host);
@@ -90,6 +93,7 @@ impl Agent {
             view: View::new(Arc::clone(&node), &config.traces, settings::stamps(&about)),
             sampler: sampler.clone(),
             strangers: Strangers::default(),
+            owners: Owners::new(Arc::clone(&host), tasks.clone()),
             settings: settings::enrich(&config, &host),
             max_hold: config.traces.max_hold,
             counters: telemetry.counters(),
@@ -98,7 +102,7 @@ impl Agent {
         let started = ingest::serve(&config.receiver, config.limits, Arc::new(hop), &tasks, Arc::new(ingest::Counters::default())).await;
         let running = started.inspect_err(|_| sampler.stop())?;
         let pages = match &config.health_check {
-            Some(health) => ingest::serve_pages(&health.endpoint, health::pages(counters, stop.clone(), VERSION), &tasks, stop.clone())
+            Some(health) => ingest::serve_pages(&health.endpoint, health::pages(counters, stop.clone(), VERSION), &tasks, drained.clone())
                 .await
                 .inspect_err(|_| sampler.stop())?,
             None => Vec::new(),
@@ -114,6 +118,7 @@ impl Agent {
             expects_single_waits,
             thread,
             stop,
+            drained,
             tasks,
             metrics,
             telemetry,
@@ -172,6 +177,7 @@ impl Agent {
         // Ends within one reading; a panic there was counted and told already.
         let _ended = self.tasks.blocking("sampler's end", move || self.thread.join()).await;
         self.telemetry.shutdown(LAST_WORDS).await;
+        self.drained.request();
         let _ended = timeout(LAST_WORDS, self.tasks.all_ended()).await;
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::config::meaning::Containerd;
+use crate::config::meaning::{Containerd, Exporter};
 use crate::containers::{self, RuntimeUpdate};
-use crate::export::{Exporters, OpenError};
+use crate::export::{Exporters, FileExporter};
 use crate::host::{Host, HostError};
 use crate::ladder::{self, CheckItem, CheckStatus};
 use crate::model::Absence;
@@ -32,15 +32,30 @@ pub async fn look(config: &Config) -> Vec<CheckItem> {
         Err(why) => vec![no_host(&why)],
     };
     items.push(containerd(config.containers.containerd.as_ref()).await);
-    match Exporters::open(&config.exporters, &tasks) {
+    items.extend(files(config));
+    let mut connecting = config.exporters.clone();
+    connecting.retain(|_, exporter| !matches!(exporter, Exporter::File(_)));
+    match Exporters::open(&connecting, &tasks) {
         Ok(exporters) => {
-            for name in config.exporters.keys() {
+            for name in connecting.keys() {
                 items.push(downstream(&exporters, name).await);
             }
         }
-        Err(why) => items.push(no_exporter(&why)),
+        Err(why) => items.push(no_exporter(why.to_string())),
     }
     items
+}
+
+/// Files that would be written to. Looking at them creates none.
+fn files(config: &Config) -> impl Iterator<Item = CheckItem> {
+    let files = config.exporters.iter().filter_map(|(name, exporter)| match exporter {
+        Exporter::File(path) => Some((name, path)),
+        _ => None,
+    });
+    files.map(|(name, path)| match FileExporter::try_out(path) {
+        Ok(()) => item("downstream", CheckStatus::Pass, format!("{name}: {} can be written", path.display())),
+        Err(why) => no_exporter(format!("{name}: {why}")),
+    })
 }
 
 /// Without `/proc` there is nothing else to look at.
@@ -53,11 +68,11 @@ fn no_host(why: &HostError) -> CheckItem {
 }
 
 /// `run` does not start with it.
-fn no_exporter(why: &OpenError) -> CheckItem {
+fn no_exporter(why: String) -> CheckItem {
     CheckItem {
         lost: Some("everything: the agent does not start".to_owned()),
         cure: Some("correct this exporter in the configuration, or make what it names usable".to_owned()),
-        ..item("downstream", CheckStatus::Fail, why.to_string())
+        ..item("downstream", CheckStatus::Fail, why)
     }
 }
 

@@ -13,11 +13,12 @@ use tracing::{Instrument as _, Span};
 use crate::enrich::{self, Enriched, Scan};
 use crate::export::Exporters;
 use crate::ingest::{Handler, Request};
-use crate::model::{Answer, Code, Ending, Match, Mono, Refusal, Signal, Subject, Unenriched};
+use crate::model::{Answer, Code, Ending, Match, Mono, Peer, Refusal, Signal, Subject, Unenriched};
 use crate::runtime::clock::{instant_now, mono_now};
 use crate::source::SamplerHandle;
 use crate::telemetry::Counters;
 
+use super::owners::Owners;
 use super::strangers::Strangers;
 use super::view::View;
 
@@ -52,6 +53,7 @@ pub struct Hop {
     pub(super) view: View,
     pub(super) sampler: SamplerHandle,
     pub(super) strangers: Strangers,
+    pub(super) owners: Owners,
     pub(super) settings: enrich::Settings,
     pub(super) max_hold: Duration,
     pub(super) counters: Arc<Counters>,
@@ -60,6 +62,10 @@ pub struct Hop {
 }
 
 impl Handler for Hop {
+    fn greet(&self, peer: Peer) -> Peer {
+        self.owners.greet(peer)
+    }
+
     fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
         let span = if self.own_spans {
             tracing::info_span!(
@@ -80,6 +86,7 @@ impl Handler for Hop {
 impl Hop {
     async fn answer(&self, request: Request) -> Answer {
         let Request { signal, body, deadline, peer } = request;
+        let peer = self.owners.known(peer);
         let Some(names) = self.pipelines.of(signal) else {
             let signal = signal.word();
             let cure = format!("no pipeline takes {signal}: add service.pipelines.{signal} to the configuration");
@@ -89,12 +96,12 @@ impl Hop {
         let body = match signal {
             Signal::Traces => {
                 let scanned = enrich::scan(body, peer, &self.settings);
-                let scan = scanned.map_err(|fault| {
+                let mut scan = scanned.map_err(|fault| {
                     ledger.ending = Ending::Refused;
                     Refusal::new(Code::InvalidArgument, fault.to_string())
                 })?;
                 ledger.spans = scan.spans();
-                self.enriched(&scan, deadline).await
+                self.enriched(&mut scan, peer, deadline).await
             }
             Signal::Metrics | Signal::Logs => body,
         };
@@ -105,9 +112,9 @@ impl Hop {
     }
 
     /// The request with the waiting time on its spans. Never fails: what cannot be told is left out and counted.
-    async fn enriched(&self, scan: &Scan, deadline: Instant) -> Bytes {
+    async fn enriched(&self, scan: &mut Scan, peer: Peer, deadline: Instant) -> Bytes {
         let hold_until = deadline.min(instant_now() + self.max_hold);
-        let targets = self.targets(scan, hold_until).await;
+        let targets = self.targets(scan, peer, hold_until).await;
         if let Some((subjects, until)) = self.wanted(scan, &targets) {
             let threads = self.threads(scan, &targets);
             // Not covered in time: the spans' coverage tells.
@@ -120,8 +127,14 @@ impl Hop {
     }
 
     /// Whose each resource is; has the sampler look again once where somebody who says who they are is not known.
-    async fn targets(&self, scan: &Scan, hold_until: Instant) -> Vec<Option<Match>> {
-        let targets = scan.identify(&self.view);
+    async fn targets(&self, scan: &mut Scan, peer: Peer, hold_until: Instant) -> Vec<Option<Match>> {
+        let mut targets = scan.identify(&self.view);
+        if targets.iter().any(Option::is_none)
+            && let Some(owned) = self.owners.search(peer, hold_until).await
+        {
+            scan.came_from(owned);
+            targets = scan.identify(&self.view);
+        }
         let now = mono_now();
         let unknown = scan.groups().zip(&targets).filter(|(_, target)| target.is_none()).map(|(group, _)| group.claims);
         // Every one of them is noted: one look finds all or none.

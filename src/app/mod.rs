@@ -6,6 +6,7 @@ mod collect;
 mod health;
 mod hop;
 mod outlet;
+mod owners;
 mod people;
 mod settings;
 mod strangers;

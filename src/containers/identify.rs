@@ -88,7 +88,9 @@ impl Index {
 
     fn select(&self, source: &AssociationSource, claims: &Claims) -> Option<Selection> {
         let name = match source {
-            AssociationSource::Connection => return self.select_by_connection(claims.peer),
+            AssociationSource::Connection => {
+                return self.select_by_connection(claims.peer).filter(|found| self.may_send(found, claims.peer));
+            }
             AssociationSource::ResourceAttribute(name) => name.as_str(),
         };
         if name == PROCESS_PID {
@@ -120,7 +122,16 @@ impl Index {
         }
     }
 
-    /// The kernel's word on a unix socket's peer; else the pod of the source address.
+    /// A TCP sender on the host and outside of containers is most likely a relay: what it forwards without a word of whose it
+    /// is, is not its own. Over a unix socket, made for this agent, it speaks for itself.
+    fn may_send(&self, found: &Selection, peer: Peer) -> bool {
+        match found {
+            Selection::Process(process) => peer.socket.is_none() || self.processes.container_of(*process).is_some(),
+            Selection::Lives { .. } | Selection::OwnPid(_) => true,
+        }
+    }
+
+    /// The kernel's word on who holds the other end of a connection of this host; else the pod of the source address.
     fn select_by_connection(&self, peer: Peer) -> Option<Selection> {
         if let Some(process) = peer.pid.and_then(|pid| self.processes.by_host_pid(pid)) {
             return Some(Selection::Process(process));

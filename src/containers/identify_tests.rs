@@ -193,7 +193,7 @@ fn a_pid_or_a_connection_does_not_outweigh_what_the_resource_says() {
 fn a_connection_names_its_pod_or_its_process() {
     let Street { node, web, proxy, .. } = street();
     let pod = Some((Scope::Pod, vec![Subject::Container(web), Subject::Container(proxy)]));
-    let ip = |ip: &str| Peer { ip: Some(ip.parse().unwrap()), port: Some(4_000), pid: None };
+    let ip = |ip: &str| Peer { ip: Some(ip.parse().unwrap()), port: Some(4_000), ..Peer::default() };
     let pid = |pid| Peer { pid: Some(pid), ..Peer::default() };
     for (peer, expected) in [
         (ip("10.0.0.7"), pod.clone()),
@@ -334,5 +334,72 @@ proptest! {
             one.node.now,
         );
         prop_assert_eq!(one.node.index.identify(&claims, &default_rules()), other.node.index.identify(&claims, &default_rules()));
+    }
+}
+
+#[test]
+fn a_tcp_sender_of_this_host_is_its_container_and_a_relay_outside_is_nobody() {
+    let Street { node, .. } = street();
+    let check = |pid: u32, socket: Option<u64>, claims: &[(&str, ClaimValue)], expected: Option<u32>| {
+        let peer = Peer { pid: Some(pid), socket, ip: Some([127, 0, 0, 1].into()), ..Peer::default() };
+        let found = node.find_from(claims, peer);
+        assert_eq!(found.and_then(|found| found.process).map(|process| process.pid), expected, "{pid} {socket:?} {claims:?}");
+    };
+    check(11, Some(77), &[], Some(11));
+    check(40, Some(77), &[], Some(40));
+    check(50, Some(77), &[], None);
+    check(50, None, &[], Some(50));
+    check(99, Some(77), &[], None);
+    let own_pid = |pid| [("process.pid", ClaimValue::Int(pid))];
+    check(50, Some(77), &own_pid(50), Some(50));
+    let other = [("container.id", text(&hex("ff")))];
+    check(11, Some(77), &other, None);
+    // What the kernel says of the owner holds for claims too, relay or not.
+    let found = node.find(&own_pid(50)).unwrap();
+    assert!(node.index.owner_agrees(&found, Peer { pid: Some(50), socket: Some(77), ..Peer::default() }));
+    assert!(!node.index.owner_agrees(&found, Peer { pid: Some(11), socket: Some(77), ..Peer::default() }));
+}
+
+/// Whoever sends over its own connection, whatever it claims, gets its own container's, process's or pod's numbers or none.
+fn check_hostile(claims: &[(&str, ClaimValue)], pid: u32, allowed: &[ContainerKey]) {
+    let Street { node, .. } = street();
+    let peer = Peer { pid: Some(pid), socket: Some(77), ip: Some([127, 0, 0, 1].into()), ..Peer::default() };
+    let found = node.find_from(claims, peer).filter(|found| node.index.owner_agrees(found, peer));
+    let Some(found) = found else { return };
+    let owner = node.index.container_of(process(pid));
+    for subject in found.subjects {
+        match subject {
+            Subject::Container(key) => assert!(allowed.contains(&key), "{claims:?} from {pid}"),
+            Subject::Process(process) => assert!(process.pid == pid || node.index.container_of(process) == owner, "{claims:?} from {pid}"),
+            Subject::Task(_) => panic!("no tasks here"),
+        }
+    }
+}
+
+#[test]
+fn without_trust_nobody_borrows_anothers_delay_over_its_own_connection() {
+    let Street { web, proxy, docker, .. } = street();
+    let ids = [hex("a0"), hex("a1"), hex("a2"), hex("d0"), hex("ff")];
+    let mut claims: Vec<Vec<(&str, ClaimValue)>> = vec![Vec::new()];
+    claims.extend(ids.iter().map(|id| vec![("container.id", text(id))]));
+    claims.extend([9, 10, 11, 20, 30, 40, 50, 1, 7].map(|pid| vec![("process.pid", ClaimValue::Int(pid))]));
+    claims.extend(ids.iter().flat_map(|id| [1, 7, 20].map(|pid| vec![("container.id", text(id)), ("process.pid", ClaimValue::Int(pid))])));
+    for more in [
+        vec![("k8s.pod.uid", text(UID))],
+        vec![("k8s.pod.uid", text(UID)), ("k8s.container.name", text("web"))],
+        vec![("k8s.pod.uid", text(UID)), ("k8s.container.name", text("proxy"))],
+        vec![("k8s.pod.ip", text("10.0.0.7"))],
+        vec![("k8s.pod.ip", text("fd00::7")), ("process.pid", ClaimValue::Int(7))],
+        vec![("k8s.pod.name", text(&format!("{UID}-name"))), ("k8s.namespace.name", text("shop"))],
+    ] {
+        claims.push(more);
+    }
+    for claims in &claims {
+        // The application and its sidecar are one pod: a claim on the pod holds for both of them.
+        for (pid, allowed) in
+            [(10, &[web, proxy][..]), (11, &[web, proxy]), (20, &[proxy, web]), (30, &[docker]), (40, &[]), (50, &[]), (99, &[])]
+        {
+            check_hostile(claims, pid, allowed);
+        }
     }
 }

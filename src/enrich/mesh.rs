@@ -18,14 +18,17 @@ pub(super) enum Charges<'a> {
     /// All of them to one.
     Plain(&'a Match),
     /// Each to a side of the pod.
-    Proxy {
-        /// The proxy's own.
-        own: Match,
-        /// The application's containers.
-        app: Match,
-        /// Both.
-        pod: Match,
-    },
+    Proxy(Box<Sides>),
+}
+
+/// The sides of a pod whose proxy's spans these are.
+pub(super) struct Sides {
+    /// The proxy's own.
+    own: Match,
+    /// The application's containers.
+    app: Match,
+    /// Both.
+    pod: Match,
 }
 
 impl<'a> Charges<'a> {
@@ -37,7 +40,7 @@ impl<'a> Charges<'a> {
                 // A gateway has nothing but its proxy.
                 let app_or_all = if app.is_empty() { all() } else { app.clone() };
                 let own = if target.scope == Scope::Pod { side(target, proxy.clone()) } else { target.clone() };
-                Self::Proxy { own, app: side(target, app_or_all), pod: side(target, all()) }
+                Self::Proxy(Box::new(Sides { own, app: side(target, app_or_all), pod: side(target, all()) }))
             }
             _ => Self::Plain(target),
         }
@@ -48,10 +51,10 @@ impl<'a> Charges<'a> {
     pub(super) fn of_span(&self, span: impl FnOnce() -> &'a [u8]) -> &Match {
         match self {
             Self::Plain(target) => target,
-            Self::Proxy { own, app, pod } => match Time::of(span()) {
-                Time::Proxy => own,
-                Time::Application => app,
-                Time::Both => pod,
+            Self::Proxy(sides) => match Time::of(span()) {
+                Time::Proxy => &sides.own,
+                Time::Application => &sides.app,
+                Time::Both => &sides.pod,
             },
         }
     }

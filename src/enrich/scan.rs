@@ -148,6 +148,13 @@ impl Scan {
         targets
     }
 
+    /// What was learned meanwhile of the connection it came over.
+    pub fn came_from(&mut self, peer: Peer) {
+        for group in &mut self.groups {
+            group.claims.peer = peer;
+        }
+    }
+
     /// The request as it came.
     #[must_use]
     pub fn body(&self) -> &Bytes {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use tokio::sync::Mutex;
 
 use crate::model::{Answer, Code, Refusal, Signal};
@@ -29,6 +31,20 @@ impl FileExporter {
     pub fn open(path: &Path, tasks: Tasks) -> Result<Self, String> {
         let file = OpenOptions::new().append(true).create(true).open(path).map_err(|why| format!("{}: {why}", path.display()))?;
         Ok(Self { path: path.to_owned(), file: Arc::new(Mutex::new(file)), tasks })
+    }
+
+    /// Whether it could be opened or created, without doing either.
+    ///
+    /// # Errors
+    /// Names the file and why not.
+    pub fn try_out(path: &Path) -> Result<(), String> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let usable = match access(path, Access::WRITE_OK) {
+            Err(Errno::NOENT) => access(folder, Access::WRITE_OK | Access::EXEC_OK),
+            Ok(()) if path.is_dir() => Err(Errno::ISDIR),
+            told => told,
+        };
+        usable.map_err(|why| format!("{}: {}", path.display(), std::io::Error::from(why)))
     }
 
     /// Where it writes.
@@ -69,6 +85,20 @@ fn append(mut file: &File, line: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trying_out_creates_nothing_and_says_why_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.json");
+        assert_eq!(FileExporter::try_out(&path), Ok(()));
+        assert!(!path.exists());
+        std::fs::write(&path, "{}\n").unwrap();
+        assert_eq!(FileExporter::try_out(&path), Ok(()));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
+        for bad in [dir.path().join("no/such/file"), dir.path().to_owned(), path.join("below")] {
+            assert!(FileExporter::try_out(&bad).unwrap_err().contains(dir.path().to_str().unwrap()), "{bad:?}");
+        }
+    }
 
     #[tokio::test]
     async fn requests_become_lines_behind_what_was_there() {

@@ -22,3 +22,4 @@ mod retry;
 mod tls;
 
 pub use exporters::{Exporters, OpenError};
+pub use file::FileExporter;

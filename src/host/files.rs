@@ -44,6 +44,11 @@ impl Root {
         open_dir_in(&self.fd, relative.as_bytes())
     }
 
+    /// Where a symbolic link points.
+    pub(super) fn link(&self, relative: &str) -> Result<Vec<u8>, Errno> {
+        rustix::fs::readlinkat(&self.fd, relative, Vec::new()).map(std::ffi::CString::into_bytes)
+    }
+
     /// A whole file of the host.
     pub(super) fn read(&self, relative: &str, bound: usize) -> Result<Vec<u8>, HostError> {
         let fail = |errno| HostError::file(self.path(relative), errno);

@@ -14,6 +14,7 @@ mod netlink;
 mod node;
 mod probe;
 mod process;
+mod sockets;
 mod taskstats;
 
 use std::path::Path;
@@ -31,6 +32,7 @@ pub use exits::{Exit, ExitListener, ExitWatch, Received};
 pub use forks::ForkListener;
 pub use identity::NodeIdentity;
 pub use process::{ProcessHandle, ThreadHandle};
+pub use sockets::SocketDiag;
 pub use taskstats::Taskstats;
 
 use cgroup::Layout;
@@ -101,6 +103,12 @@ impl Host {
     /// The same of one thread.
     pub fn namespace_tids(&self, pid: u32, tid: u32) -> Result<Vec<u32>, HostError> {
         process::status(&self.proc, tid, &format!("{pid}/task/{tid}")).map(|status| status.ns_pids)
+    }
+
+    /// Processes of the agent's network namespace that hold the socket with this inode, ascending. Looks through all of their
+    /// open files: milliseconds, not microseconds.
+    pub fn socket_holders(&self, inode: u64) -> Result<Vec<u32>, HostError> {
+        sockets::holders(&self.proc, inode)
     }
 
     /// Threads of a process, ascending; clears `into` first.

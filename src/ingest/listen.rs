@@ -176,7 +176,7 @@ impl Listener {
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 let pid = stream.peer_cred().ok().and_then(|credentials| credentials.pid()).and_then(|pid| u32::try_from(pid).ok());
-                Ok((Box::new(stream), Peer { ip: None, port: None, pid }))
+                Ok((Box::new(stream), Peer { pid, ..Peer::default() }))
             }
         }
     }
@@ -186,7 +186,8 @@ fn tcp_peer(stream: TcpStream, from: SocketAddr) -> (Box<dyn Io>, Peer) {
     // Answers are one small write: waiting for more to send with it (Nagle) only delays them. A socket that refuses
     // the option works without it.
     let _ = stream.set_nodelay(true);
-    (Box::new(stream), Peer { ip: Some(from.ip().to_canonical()), port: Some(from.port()), pid: None })
+    let local = stream.local_addr().ok().map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()));
+    (Box::new(stream), Peer { ip: Some(from.ip().to_canonical()), port: Some(from.port()), local, ..Peer::default() })
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

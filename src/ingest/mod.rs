@@ -51,6 +51,11 @@ pub struct Request {
 
 /// What takes requests off the wire. Dropping the future is how a sender that went away ends its attempt.
 pub trait Handler: Send + Sync + 'static {
+    /// Looks at a new connection, once, before its first request; what it learns goes with each of them. Must not wait.
+    fn greet(&self, peer: Peer) -> Peer {
+        peer
+    }
+
     /// Answers one request.
     fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>>;
 }

@@ -182,6 +182,7 @@ impl Entrance {
                 None => Some(io),
                 Some(acceptor) => acceptor.accept(io).await,
             };
+            let peer = house.handler.greet(peer);
             let door = Arc::new(Door { share: Share::new(&house.budget), house: Arc::clone(&house), peer });
             match secured {
                 Some(io) => connection::serve(io, speaks, door, streams).await,

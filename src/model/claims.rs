@@ -1,6 +1,6 @@
 //! What a sender says about itself, what the kernel says about its connection, and whom that turned out to be.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::{Container, ProcessKey, Scope, Subject};
@@ -21,8 +21,12 @@ pub struct Peer {
     pub ip: Option<IpAddr>,
     /// Source port of a TCP connection.
     pub port: Option<u16>,
-    /// `SO_PEERCRED` of a unix socket, in the agent's pid namespace.
+    /// The process at the other end, in the agent's pid namespace: `SO_PEERCRED` of a unix socket, or who holds `socket`.
     pub pid: Option<u32>,
+    /// The address that was connected to.
+    pub local: Option<SocketAddr>,
+    /// Inode of the other end's TCP socket, where it is one of the agent's network namespace.
+    pub socket: Option<u64>,
 }
 
 /// Everything a resource says that may identify its container.

@@ -11,6 +11,7 @@ pub mod node;
 pub mod proc_event;
 pub mod process;
 pub mod schedstat;
+pub mod sock_diag;
 pub mod taskstats;
 pub mod taskstats_message;
 pub mod text;

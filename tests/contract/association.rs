@@ -211,3 +211,45 @@ async fn without_trust_a_claim_needs_the_connections_owner() {
         drop(agent);
     }
 }
+
+/// Sends one request over TCP from inside a container, whose shell stays.
+fn sender(path: &str, agent: std::net::SocketAddr, claims: Vec<KeyValue>, directory: &std::path::Path) -> Container {
+    let body = bytes(claims, vec![span(Duration::from_millis(60), Duration::from_millis(10))]);
+    let head = "POST /v1/traces HTTP/1.1\r\nhost: agent\r\ncontent-type: application/x-protobuf\r\nconnection: close\r\n";
+    let mut request = format!("{head}content-length: {}\r\n\r\n", body.len()).into_bytes();
+    request.extend(body);
+    let file = directory.join("request");
+    std::fs::write(&file, request).unwrap();
+    let script = format!("exec 3<>/dev/tcp/{}/{}; cat '{}' >&3; cat <&3; exec 3<&-; sleep 600", agent.ip(), agent.port(), file.display());
+    Container::of(path, &Hierarchy::ALL, &["bash", "-c", &script])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_of_this_host_is_known_by_its_tcp_connection_and_cannot_borrow_anothers_delay() {
+    let (victim, own) = (container_id(), container_id());
+    let _victim = Container::idle(&format!("/docker/{victim}"));
+    let path = format!("/docker/{own}");
+    let configuration = to_grpc_quietly(Downstream::accepting().await.address);
+    let pid = i64::from(_victim.pid());
+    for (trust, claims, expected) in [
+        ("true", vec![], Some(("process", &own))),
+        ("true", vec![text("container.id", &victim)], Some(("container", &victim))),
+        ("false", vec![], Some(("process", &own))),
+        ("false", vec![text("container.id", &own)], Some(("container", &own))),
+        ("false", vec![text("container.id", &victim)], None),
+        ("false", vec![int("process.pid", pid)], None),
+        ("false", vec![text("container.id", &victim), int("process.pid", 1)], None),
+    ] {
+        let downstream = Downstream::accepting().await;
+        let directory = tempfile::TempDir::new().unwrap();
+        let (trust, to) = (format!("traces.trust_claims={trust}"), format!("exporters.otlp_grpc.endpoint=http://{}", downstream.address));
+        let agent = Agent::start_with(&configuration, &["--set", "traces.max_hold=8s", "--set", &trust, "--set", &to]);
+        let _sender = sender(&path, agent.http(), claims.clone(), directory.path());
+        crate::downstream::until("the request", Duration::from_secs(30), || downstream.of("traces").len().checked_sub(1)).await;
+        let got = downstream.only_trace();
+        let span = spans_of(&got)[0];
+        let scope = has(&span.attributes, "stallspan.scope").then(|| text_of(&span.attributes, "stallspan.scope"));
+        let told = scope.map(|scope| (scope, text_of(resource_of(&got), "container.id")));
+        assert_eq!(told, expected.map(|(scope, id)| (scope, id.as_str())), "{trust} {claims:?}");
+    }
+}

@@ -124,3 +124,18 @@ fn check_tells_what_is_lost_and_what_mends_it() {
     let (code, out, _) = ran(directory.path(), &["check"]);
     assert!(code == Some(0) && out.contains("procfs"), "{out}");
 }
+
+#[test]
+fn check_leaves_the_file_of_a_file_exporter_alone() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("out.json");
+    let configuration =
+        format!("exporters: {{file: {{path: {}}}}}\nservice: {{pipelines: {{traces: {{exporters: [file]}}}}}}\n", file.display());
+    std::fs::write(directory.path().join("good.yaml"), configuration).unwrap();
+    let (_, items) = checked(directory.path(), &[]);
+    assert!(items.iter().any(|item| item["id"] == "downstream" && item["status"] == "pass"), "{items:#?}");
+    assert!(!file.exists());
+    let (code, items) = checked(directory.path(), &["exporters.file.path=/no/such/folder/out.json"]);
+    assert!(items.iter().any(|item| item["id"] == "downstream" && item["status"] == "fail"), "{items:#?}");
+    assert_eq!(code, Some(1));
+}

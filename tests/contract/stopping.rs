@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::agent::{Agent, to_grpc, to_grpc_quietly};
 use crate::claims::{bytes, recent};
 use crate::downstream::{Answer, Downstream, until};
-use crate::sender::{Grpc, TRACES, post};
+use crate::sender::{Grpc, TRACES, http, post};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_flight_is_answered_and_nothing_new_taken() {
@@ -32,6 +32,27 @@ async fn what_is_in_flight_is_answered_and_nothing_new_taken() {
     let (code, _agent) = tokio::task::spawn_blocking(|| waiting.join().unwrap()).await.unwrap();
     assert_eq!(code, Some(0));
     assert!(downstream.of("metrics").len() > metrics, "a last export of metrics");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_stopping_it_lives_and_is_not_ready() {
+    let downstream = Downstream::start(|_, _| Answer::Silence).await;
+    let settings =
+        ["--set", "service.shutdown_timeout=20s", "--set", "receivers.otlp.max_wait=60s", "--set", "exporters.otlp_grpc.timeout=60s"];
+    let mut agent = Agent::start_with(&to_grpc_quietly(downstream.address), &settings);
+    let (pages, otlp) = (agent.health(), agent.http());
+    let waiting = tokio::spawn(async move { post(otlp, "/v1/traces", bytes(vec![], vec![recent()])).await.status });
+    until("downstream", Duration::from_secs(10), || (downstream.of("traces").len() == 1).then_some(())).await;
+    assert_eq!(http(pages, "GET", "/readyz", &[], "").await.status, 200);
+    agent.signal(Signal::TERM);
+    until("no more connections", Duration::from_secs(10), || std::net::TcpStream::connect(otlp).err()).await;
+    for (page, status) in [("/readyz", 503), ("/livez", 200), ("/metrics", 200)] {
+        assert_eq!(http(pages, "GET", page, &[], "").await.status, status, "{page}");
+    }
+    assert_eq!(waiting.await.unwrap(), 503);
+    let code = tokio::task::spawn_blocking(move || agent.ended_within(Duration::from_secs(20)).code()).await.unwrap();
+    assert_eq!(code, Some(0));
+    assert!(std::net::TcpStream::connect(pages).is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
