@@ -111,7 +111,8 @@ pub fn command(arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).output().unwrap()
 }
 
-fn program() -> PathBuf {
+/// The program under test.
+pub fn program() -> PathBuf {
     std::env::var_os("STALLSPAN_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_stallspan")), PathBuf::from)
 }
 

@@ -2,6 +2,7 @@
 
 mod commands;
 mod node;
+mod places;
 mod quota;
 mod spans;
 mod switch;
@@ -50,6 +51,12 @@ const fn needing(needs: Need, name: &'static str, run: fn()) -> Check {
 pub const ALL: &[Check] = &[
     check("check_tells_what_this_host_has", commands::check_tells_what_this_host_has),
     check("demo_finds_the_delay", commands::demo_finds_the_delay),
+    check("commands_without_root", places::without_root),
+    check("commands_in_a_user_namespace", places::in_a_user_namespace),
+    check("commands_in_a_pid_namespace", places::in_a_pid_namespace),
+    check("commands_without_cgroups", places::without_cgroups),
+    check("commands_with_a_read_only_sysctl", places::with_a_read_only_sysctl),
+    check("commands_without_proc", places::without_proc),
     check("node_counters_are_the_kernels_own", node::node_counters_are_the_kernels_own),
     needing(Need::ProcSchedstat, "every_wait_of_the_node_is_somebodys", node::every_wait_of_the_node_is_somebodys),
     needing(Need::CgroupPressure, "pressure_of_a_container_is_its_files", node::pressure_of_a_container_is_its_files),
