@@ -1,6 +1,6 @@
 # On a fresh Debian machine as root, `make demo` and `make test` do all set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint unit live bpf guest bench accuracy figures peers setup
+.PHONY: help demo test build lint unit live bpf guest bench accuracy figures peers setup oracle clients
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -30,6 +30,13 @@ accuracy: setup peers ## only the comparison of spans with what the kernel told 
 	@cargo build --locked --release --bin stallspan --example checkout
 	@STALLSPAN_BIN=$(CURDIR)/target/release/stallspan CHECKOUT_BIN=$(CURDIR)/target/release/examples/checkout \
 	  cargo test --locked --test live -- --test-threads=1 --nocapture chain::
+
+oracle: ## senders, a moody downstream, the agent ended COUNT times (1000) in the middle: nothing acknowledged is lost (root)
+	@tests/setup.sh build
+	@STALLSPAN_ORACLE_KILLS=$(or $(COUNT),1000) cargo test --locked --test oracle -- --nocapture
+
+clients: setup ## senders of other people: SDKs for Python, Go, Java and Node, telemetrygen, the Collector
+	@tests/lanes.sh clients
 
 figures: setup peers ## the hop against the Collector in one run, and the agent at rest with 30 containers (root)
 	@cargo build --locked --release --bin stallspan --example checkout

@@ -7,6 +7,7 @@
 #   lint      clippy, every target, warnings are errors
 #   docs      rustdoc, warnings are errors
 #   unit      every test that needs nothing but this repository
+#   clients   senders of other people through the hop: SDKs of four languages, telemetrygen, the Collector
 #   demo      the demo, as a user runs it
 #   live      the chain with real parts (root)
 #
@@ -76,7 +77,7 @@ tests() {
   if [ "$failed" != "$before_failed" ]; then echo "== $lane: FAILED"; fi
 }
 
-lint() { cargo clippy --locked --all-targets -- -D warnings && cargo clippy --locked --test live -- -D warnings; }
+lint() { cargo clippy --locked --all-targets -- -D warnings && cargo clippy --locked --test live --test clients -- -D warnings; }
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items; }
 demo() { cargo build --locked --release && timeout 120 target/release/stallspan demo; }
 
@@ -90,8 +91,17 @@ live() {
     tests live cargo test --locked --test live -- --test-threads=1 --skip figures:: # those are for `make figures`
 }
 
+clients() {
+  if ! tests/clients/build.sh || ! tests/peers/build.sh telemetrygen collector; then
+    echo "== clients: FAILED: the senders were not installed"
+    failed=$((failed + 1))
+    return
+  fi
+  tests clients cargo test --locked --test clients -- --test-threads=2
+}
+
 begin=$(date +%s)
-if [ $# -eq 0 ]; then set -- format lint docs unit demo live; fi
+if [ $# -eq 0 ]; then set -- format lint docs unit clients demo live; fi
 for lane in "$@"; do
   lane_begin=$(date +%s)
   case $lane in
@@ -99,6 +109,7 @@ for lane in "$@"; do
     lint) whole lint lint ;;
     docs) whole docs docs ;;
     unit) tests unit cargo test --locked --no-fail-fast ;;
+    clients) clients ;;
     demo) whole demo demo ;;
     live) live ;;
     *) echo "lanes: no lane '$lane'"; exit 2 ;;

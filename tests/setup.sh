@@ -56,6 +56,12 @@ for_testing() {
   want runc runc
   want busybox busybox-static
   unpack prometheus promtool
+  # Clients of other languages.
+  python3 -c 'import ensurepip, venv' 2>/dev/null || install python3-venv
+  want node nodejs
+  want npm npm
+  want javac default-jdk-headless
+  want mvn maven
 }
 
 case "${1:-}" in

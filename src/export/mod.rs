@@ -17,9 +17,12 @@ mod headers;
 mod http;
 mod link;
 mod pool;
+mod proxy;
 mod response;
 mod retry;
 mod tls;
+mod tunnel;
 
 pub use exporters::{Exporters, OpenError};
 pub use file::FileExporter;
+pub use proxy::Proxies;

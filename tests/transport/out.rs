@@ -150,6 +150,48 @@ async fn a_lost_connection_is_made_again() {
 }
 
 #[tokio::test]
+async fn a_connection_is_kept_between_requests() {
+    for make in [grpc as fn(&Downstream) -> Exporters, http] {
+        let downstream = Downstream::accepting().await;
+        let exporters = make(&downstream);
+        for _ in 0..5 {
+            send(&exporters, PATIENCE).await.unwrap();
+        }
+        assert!(downstream.got.lock().unwrap().iter().all(|got| got.connection == 0));
+    }
+}
+
+#[tokio::test]
+async fn requests_wait_for_their_answers_side_by_side() {
+    for (make, connections) in [(grpc as fn(&Downstream) -> Exporters, 1), (http, 20)] {
+        // None is answered before all have come.
+        let downstream = Downstream::start(|number| if number < 20 { Act::Hang } else { Act::Accept(Bytes::new()) }).await;
+        let exporters = make(&downstream);
+        let mut sending = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let exporters = exporters.clone();
+            sending.spawn(async move { send(&exporters, PATIENCE).await });
+        }
+        until("all are there", || downstream.count() == 20).await;
+        let used: std::collections::HashSet<_> = downstream.got.lock().unwrap().iter().map(|got| got.connection).collect();
+        assert_eq!(used.len(), connections);
+    }
+}
+
+#[tokio::test]
+async fn a_warning_beside_success_is_passed_on_and_not_tried_again() {
+    // partial_success with rejected_spans 0 and a message; and one that rejects two.
+    for message in [&b"\x0a\x06\x12\x04slow"[..], b"\x0a\x07\x08\x02\x12\x03old"] {
+        for make in [grpc as fn(&Downstream) -> Exporters, http] {
+            let downstream = Downstream::start(|_| Act::Accept(Bytes::copy_from_slice(message))).await;
+            let deadline = Instant::now() + PATIENCE;
+            let answer = make(&downstream).send(&["out".to_owned()], Signal::Traces, Bytes::new(), deadline).await;
+            assert_eq!((answer, downstream.count()), (Ok(Bytes::from_static(message)), 1));
+        }
+    }
+}
+
+#[tokio::test]
 async fn downstream_that_dies_and_returns_is_found_again() {
     for make in [grpc as fn(&Downstream) -> Exporters, http] {
         let downstream = Downstream::accepting().await;
