@@ -162,7 +162,7 @@ async fn a_dead_container_is_found_by_a_late_span() {
     let got = ExportTraceServiceRequest::decode(node.downstream.of("traces")[before].body.clone()).unwrap();
     let span = spans_of(&got)[0];
     assert_eq!(text_of(&span.attributes, "stallspan.scope"), "container");
-    assert!(crate::claims::double_of(&span.attributes, "stallspan.coverage") > 0.9, "{span:#?}");
+    assert!(crate::claims::double_of(&span.attributes, "stallspan.coverage") > 0.5, "{span:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
