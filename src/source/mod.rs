@@ -26,17 +26,20 @@
 mod account;
 mod accounting;
 mod ages;
+mod book;
 pub mod bpf;
 mod collect;
 mod conservation;
 mod feed;
 mod handle;
+mod ledger;
 mod meter;
 mod node;
 mod reading;
 mod roster;
 mod sampler;
 mod serve;
+mod singles;
 mod sweep;
 mod threads;
 
