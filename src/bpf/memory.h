@@ -38,10 +38,8 @@ static __always_inline void memory_ends(struct task_struct *task, struct task_st
 		return;
 	}
 	struct totals *lost = bpf_map_lookup_elem(&slot_totals, &slot);
-	if (lost) {
-		lost->lost++;
-		lost->lost_ns += ns;
-	}
+	if (lost)
+		record_lost(lost, ns);
 }
 
 static __always_inline int reclaim_begins(void)

@@ -163,6 +163,13 @@ struct {
 } controls SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct losses);
+} losses SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4 * 1024 * 1024);
 } records SEC(".maps");
@@ -193,6 +200,19 @@ static __always_inline struct task_state *make_state(struct task_struct *task)
 static __always_inline struct cpu_state *cpu_state(u32 cpu)
 {
 	return bpf_map_lookup_elem(&cpus, &cpu);
+}
+
+/* The ring has no room for a record. Memory work may be interrupted by a switch that loses one too: hence atomic. */
+static __always_inline void record_lost(struct totals *totals, u64 ns)
+{
+	u32 zero = 0;
+	struct losses *all = bpf_map_lookup_elem(&losses, &zero);
+	__sync_fetch_and_add(&totals->lost, 1);
+	__sync_fetch_and_add(&totals->lost_ns, ns);
+	if (all) {
+		__sync_fetch_and_add(&all->records, 1);
+		__sync_fetch_and_add(&all->ns, ns);
+	}
 }
 
 /*

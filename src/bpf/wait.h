@@ -132,8 +132,7 @@ static __always_inline void wait_send(struct task_struct *task, u32 slot, struct
 			return;
 		}
 	}
-	totals->lost++;
-	totals->lost_ns += wait->length;
+	record_lost(totals, wait->length);
 }
 
 static __always_inline void wait_count(struct totals *totals, struct wait *wait)

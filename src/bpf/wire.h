@@ -36,6 +36,12 @@ struct totals {
 	u32 pad;          /* 484 */
 };
 
+/* Records lost, of everybody, on one CPU. */
+struct losses {
+	u64 records; /* 0 */
+	u64 ns;      /* 8 */
+};
+
 /* One kind of memory work of one container, all CPUs. */
 struct memory_kind {
 	u64 ns;               /* 0 */

@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(told(1_410, 1_590), (Some(Evidence::Bpf), 0.5, 100, Some(0)), "half of it");
         assert_eq!(told(1_409, 1_590), (Some(Evidence::Taskstats), 1.0, 100, None), "less than half");
         assert_eq!(told(1_500, 1_600), (Some(Evidence::Bpf), 1.0, 0, Some(0)), "all");
-        assert_eq!(told(1_600, 1_700), (Some(Evidence::Taskstats), 1.0, 100, None), "all lost");
+        assert_eq!(told(1_600, 1_700), (Some(Evidence::Taskstats), 0.5, 100, None), "all lost");
         assert_eq!(told(1_500, 1_900), (Some(Evidence::Bpf), 0.75, 100, Some(0)), "a quarter lost");
         assert_eq!(told(1_950, 1_980), (Some(Evidence::Taskstats), 1.0, 100, None), "not told yet");
     }

@@ -36,6 +36,12 @@ impl<'a> View<'a> {
         let seen = sight.seen(cut, known_from);
         let enough = if length == 0 { seen.instant } else { seen.ns > 0 && seen.ns >= length / LEAST_SEEN_PART };
         let any = if length == 0 { seen.instant } else { seen.ns > 0 };
+        // Readings go on where single waits were lost: such time counts half, so that whoever looks at the span knows.
+        let lost = sight.lost(cut, known_from);
+        let polled = polled.map(|polled| match lost {
+            0 => polled,
+            _ => Window { coverage: polled.coverage.min(1.0 - share(lost, length) / 2.0), ..polled },
+        });
         let cut = Cut { start: cut.start.max(known_from).min(cut.end), end: cut.end };
         let events = (enough || any && polled.is_none()).then(|| Events { waits, cut, length, seen, fields: sight.fields() });
         Self { polled, events }

@@ -87,6 +87,14 @@ impl Sight {
         }
     }
 
+    /// How much of `cut` lies where waits were lost of somebody of whom nothing is known before `known_from`, ns.
+    pub(super) fn lost(&self, cut: Cut, known_from: u64) -> u64 {
+        let from = cut.start.max(known_from);
+        let first = self.holes.partition_point(|hole| hole.1 <= from);
+        let holes = self.holes.range(first..).take_while(|hole| hole.0 < cut.end);
+        holes.map(|hole| hole.1.min(cut.end).saturating_sub(hole.0.max(from))).sum()
+    }
+
     /// How much of `cut` was seen of somebody of whom nothing is known before `known_from`.
     pub(super) fn seen(&self, cut: Cut, known_from: u64) -> Seen {
         let mut seen = Seen::default();
@@ -162,6 +170,14 @@ mod tests {
         check(&sight, 150, 200, 180, 20, 30);
         check(&sight, 150, 200, 500, 0, 50);
         check(&sight, 200, 300, 0, 0, 100);
+    }
+
+    #[test]
+    fn what_lies_in_holes_was_lost() {
+        let sight = sight(&[(100, 200), (300, 400)], &[(120, 130), (330, 350)]);
+        let lost = |start, end, known_from| sight.lost(Cut { start, end }, known_from);
+        assert_eq!([lost(0, 500, 0), lost(125, 340, 0), lost(130, 330, 0), lost(122, 124, 0)], [30, 15, 0, 2]);
+        assert_eq!([lost(0, 500, 125), lost(0, 500, 340), lost(0, 500, u64::MAX)], [25, 10, 0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A container's snapshot, number by number.
 
 use super::sheet::{Point, Sheet};
-use crate::model::{CgroupStat, ContainerSnapshot, DelayKind, Mono, Totals, Wall, seconds};
+use crate::model::{CgroupStat, ContainerSnapshot, DelayKind, Mono, SingleWaits, Totals, Wall, seconds};
 use crate::otlp::metric_names as names;
 use crate::otlp::metric_names::{Metric, key};
 
@@ -15,6 +15,9 @@ pub(super) fn fill(sheet: &mut Sheet<'_>, snapshot: &ContainerSnapshot, at: Mono
     delays(sheet, &snapshot.totals, snapshot.since);
     quota(sheet, &snapshot.cgroup, life);
     pressure(sheet, &names::CONTAINER_PRESSURE_TIME, life, &snapshot.cgroup.pressure_ns);
+    if let Some(singles) = &snapshot.singles {
+        single_waits(sheet, singles);
+    }
     reclaim(sheet, &names::CONTAINER_MEMORY_RECLAIM_PAGES, life, snapshot.cgroup.reclaim_pages);
     for (number, (event, value)) in key::MEMORY_EVENT.values.iter().zip(snapshot.cgroup.memory_events).enumerate() {
         sheet.counter(&names::CONTAINER_MEMORY_EVENTS, Point::of(number, &[(key::MEMORY_EVENT.key, event)]), life, value);
@@ -89,6 +92,20 @@ fn delays(sheet: &mut Sheet<'_>, totals: &Totals, since: Wall) {
         }
     }
     sheet.counter(&names::CONTAINER_CPU_RUN_TIME, Point::default(), since, totals.run_ns);
+}
+
+fn single_waits(sheet: &mut Sheet<'_>, singles: &SingleWaits) {
+    sheet.durations(&names::CONTAINER_CPU_WAIT_DURATION, singles.since, Some(&singles.cpu));
+    sheet.durations(&names::CONTAINER_RECLAIM_DURATION, singles.since, singles.reclaim.as_ref());
+    sheet.durations(&names::CONTAINER_COMPACTION_DURATION, singles.since, singles.compaction.as_ref());
+    for (number, (threshold_ns, count)) in singles.long_waits.iter().enumerate() {
+        let point = Point::of_seconds(number, key::THRESHOLD.key, *threshold_ns);
+        sheet.counter(&names::CONTAINER_LONG_WAITS, point, singles.since, Some(*count));
+    }
+    for (number, blamed) in singles.blamed.iter().enumerate() {
+        let attributes = [(key::CULPRIT_NAME.key, blamed.name.as_str()), (key::CULPRIT_TYPE.key, blamed.kind.word())];
+        sheet.grown(&names::CONTAINER_CPU_WAIT_BLAMED_TIME, Point::of(number, &attributes), blamed.since, blamed.ns);
+    }
 }
 
 fn quota(sheet: &mut Sheet<'_>, cgroup: &CgroupStat, life: Wall) {

@@ -16,10 +16,11 @@ const MAX_PROXY_NAMES: usize = 64;
 pub(super) fn fill(sheet: &mut Sheet<'_>, node: &NodeSnapshot) {
     // Every counter of the host began at boot; 0 is OTLP's word for a start that is not known.
     let boot = node.boot.unwrap_or_default();
+    let cpus_since = node.cpus_since.unwrap_or(boot);
     paging(sheet, node, boot);
-    cpus(sheet, &names::NODE_CPU_WAIT_TIME, node, boot, |cpu| cpu.wait_ns);
-    cpus(sheet, &names::NODE_CPU_RUN_TIME, node, boot, |cpu| cpu.run_ns);
-    cpus(sheet, &names::NODE_CPU_TIMESLICES, node, boot, |cpu| cpu.timeslices);
+    cpus(sheet, &names::NODE_CPU_WAIT_TIME, node, cpus_since, |cpu| cpu.wait_ns);
+    cpus(sheet, &names::NODE_CPU_RUN_TIME, node, cpus_since, |cpu| cpu.run_ns);
+    cpus(sheet, &names::NODE_CPU_TIMESLICES, node, cpus_since, |cpu| cpu.timeslices);
     pressure(sheet, &names::NODE_PRESSURE_TIME, boot, &node.pressure_ns);
     reclaim(sheet, &names::NODE_MEMORY_RECLAIM_PAGES, boot, node.reclaim_pages);
     sheet.counter(&names::NODE_MEMORY_ALLOCATION_STALLS, Point::default(), boot, node.allocation_stalls);
@@ -32,6 +33,12 @@ pub(super) fn fill(sheet: &mut Sheet<'_>, node: &NodeSnapshot) {
         sheet.level(&names::NODE_MESH_PROXIES, Point::of(number, &[(key::PROXY_NAME.key, name)]), boot, Some(*count));
     }
     sources(sheet, node, boot);
+    if let Some(events) = &node.events {
+        let point = || Point::of(0, &[(key::SOURCE.key, SourceName::Bpf.word())]);
+        sheet.level(&names::SOURCE_MEMORY, point(), events.since, Some(events.map_bytes));
+        sheet.counter(&names::SOURCE_RECORDS, point(), events.since, Some(events.records));
+        sheet.counter(&names::SOURCE_LOST_RECORDS, point(), events.since, Some(events.lost));
+    }
 }
 
 fn paging(sheet: &mut Sheet<'_>, node: &NodeSnapshot, boot: Wall) {

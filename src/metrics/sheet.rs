@@ -3,10 +3,13 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
-use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, Gauge, Metric as MetricMessage, NumberDataPoint, Sum};
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Metric as MetricMessage, NumberDataPoint, Sum,
+    exponential_histogram_data_point::Buckets,
+};
 
 use super::memory::ResourceMemory;
-use crate::model::{Wall, seconds};
+use crate::model::{Durations, Wall, seconds};
 use crate::otlp::metric_names::{Instrument, Metric, Number};
 
 /// Longest attribute value sent, in bytes: longer than any name of Linux, containerd or Kubernetes, and short enough that a
@@ -35,6 +38,13 @@ impl Point {
         Self { number: u32::try_from(number).unwrap_or(u32::MAX), attributes }
     }
 
+    /// With a number (in seconds) as attribute.
+    pub(super) fn of_seconds(number: usize, key: &str, ns: u64) -> Self {
+        let value = AnyValue { value: Some(any_value::Value::DoubleValue(seconds(ns))) };
+        let attribute = KeyValue { key: key.to_owned(), value: Some(value), ..KeyValue::default() };
+        Self { number: u32::try_from(number).unwrap_or(u32::MAX), attributes: vec![attribute] }
+    }
+
     /// A point of a CPU.
     pub(super) fn of_cpu(key: &str, cpu: u32) -> Self {
         let value = AnyValue { value: Some(any_value::Value::IntValue(i64::from(cpu))) };
@@ -57,6 +67,23 @@ impl<'a> Sheet<'a> {
             Number::Int => Value::AsInt(i64::try_from(held.value).unwrap_or(i64::MAX)),
         };
         self.push(metric, point.attributes, held.start, value);
+    }
+
+    /// A counter that only grows under its start by the word of whoever counts, and whose points come and go: not remembered.
+    pub(super) fn grown(&mut self, metric: &'static Metric, point: Point, start: Wall, value: u64) {
+        let value = match metric.number {
+            Number::Double => Value::AsDouble(seconds(value)),
+            Number::Int => Value::AsInt(i64::try_from(value).unwrap_or(i64::MAX)),
+        };
+        self.push(metric, point.attributes, start, value);
+    }
+
+    /// A distribution of durations. Nothing where it is not known.
+    pub(super) fn durations(&mut self, metric: &'static Metric, start: Wall, durations: Option<&Durations>) {
+        let Some(durations) = durations else { return };
+        let point = histogram(durations, start, self.now.max(start));
+        let data = ExponentialHistogram { data_points: vec![point], aggregation_temporality: AggregationTemporality::Cumulative.into() };
+        self.metrics.push(named(metric, Data::ExponentialHistogram(data)));
     }
 
     /// A whole number of the moment (gauge or up-down counter). Nothing where it is not known.
@@ -137,12 +164,40 @@ fn message(metric: &'static Metric, first: NumberDataPoint) -> MetricMessage {
         // Distributions come with single waits; a number cannot be one.
         Instrument::Gauge | Instrument::ExponentialHistogram => Data::Gauge(Gauge { data_points: vec![first] }),
     };
+    named(metric, data)
+}
+
+fn named(metric: &'static Metric, data: Data) -> MetricMessage {
     MetricMessage {
         name: metric.name.to_owned(),
         description: metric.description.to_owned(),
         unit: metric.unit.to_owned(),
         data: Some(data),
         ..MetricMessage::default()
+    }
+}
+
+/// Buckets from the first that holds something to the last; what is shorter than the first there is counts as zero.
+fn histogram(durations: &Durations, start: Wall, now: Wall) -> ExponentialHistogramDataPoint {
+    let counts = &durations.counts;
+    let filled = |count: &u64| *count > 0;
+    let positive = counts.iter().position(filled).map(|first| {
+        let last = counts.iter().rposition(filled).unwrap_or(first);
+        Buckets {
+            offset: durations.first.saturating_add(i32::try_from(first).unwrap_or(i32::MAX)),
+            bucket_counts: counts.get(first..=last).unwrap_or_default().to_vec(),
+        }
+    });
+    ExponentialHistogramDataPoint {
+        start_time_unix_nano: start.0,
+        time_unix_nano: now.0,
+        count: durations.count(),
+        sum: Some(seconds(durations.sum_ns)),
+        scale: durations.scale,
+        zero_count: durations.below,
+        zero_threshold: (f64::from(durations.first) / f64::from(durations.scale).exp2()).exp2(),
+        positive,
+        ..ExponentialHistogramDataPoint::default()
     }
 }
 

@@ -5,12 +5,15 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
-use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, NumberDataPoint, ResourceMetrics};
+use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, ExponentialHistogramDataPoint, NumberDataPoint, ResourceMetrics};
 use proptest::prelude::*;
 use prost::Message;
 
 use super::*;
-use crate::model::{Absence, CgroupStat, Container, ContainerKey, DelayKind, NodeCpu, Pod, SourceName, Totals};
+use crate::model::{
+    Absence, Blamed, CgroupStat, Container, ContainerKey, CulpritKind, DelayKind, Durations, EventSource, NodeCpu, Pod, SingleWaits,
+    SourceName, Totals,
+};
 use crate::otlp::metric_names as names;
 use crate::otlp::metric_names::{Instrument, Level};
 
@@ -67,6 +70,34 @@ fn known(key: u64) -> ContainerSnapshot {
             reclaim_pages: [Some(40), Some(30), Some(20), Some(10)],
             pressure_ns: [[Some(SECOND), Some(SECOND / 2)]; 4],
         },
+        singles: Some(singles()),
+    }
+}
+
+fn durations(counts: &[(usize, u64)], sum_ns: u64) -> Durations {
+    let mut durations = Durations { scale: 2, first: -80, below: 4, counts: vec![0; 96], sum_ns };
+    for (bucket, count) in counts {
+        durations.counts[*bucket] = *count;
+    }
+    durations
+}
+
+fn singles() -> SingleWaits {
+    let blamed = |name: &str, kind, seconds| Blamed { name: name.to_owned(), kind, since: Wall(NOW - 50 * SECOND), ns: seconds * SECOND };
+    SingleWaits {
+        since: Wall(NOW - 55 * SECOND),
+        cpu: durations(&[(30, 7), (31, 0), (32, 2), (40, 1)], 3 * SECOND),
+        reclaim: Some(durations(&[(0, 1)], SECOND)),
+        compaction: Some(Durations { below: 0, ..durations(&[], 0) }),
+        long_waits: vec![(1_000_000, 40), (10_000_000, 12), (50_000_000, 3), (100_000_000, 0)],
+        blamed: vec![
+            blamed("shop/noisy-1/worker", CulpritKind::Neighbor, 9),
+            blamed("host:kworker/0:1", CulpritKind::Host, 2),
+            blamed("other", CulpritKind::Neighbor, 1),
+            blamed("shop/checkout-7d9/app", CulpritKind::Own, 4),
+            blamed("throttled", CulpritKind::Throttled, 6),
+            blamed("idle", CulpritKind::Idle, 0),
+        ],
     }
 }
 
@@ -88,6 +119,7 @@ fn unknown(key: u64) -> ContainerSnapshot {
         since: Wall(NOW - 60 * SECOND),
         totals: Totals::default(),
         cgroup: CgroupStat::default(),
+        singles: None,
     }
 }
 
@@ -108,6 +140,8 @@ fn host() -> NodeSnapshot {
         irq_ns: [Some(3 * SECOND), Some(7 * SECOND)],
         cgroups_dying: Some(17),
         boot: Some(Wall(NOW - 86_400 * SECOND)),
+        cpus_since: None,
+        events: Some(EventSource { since: Wall(NOW - 56 * SECOND), map_bytes: 10 << 20, records: 1_234, lost: 5 }),
         sources: vec![
             (SourceName::Bpf, Err(Absence::NotSupported)),
             (SourceName::Taskstats, Ok(())),
@@ -248,6 +282,10 @@ fn every_metric_this_evidence_can_supply_is_sent_as_the_table_says() {
                     assert_eq!(sum.aggregation_temporality, i32::from(AggregationTemporality::Cumulative));
                     if sum.is_monotonic { Instrument::Counter } else { Instrument::UpDownCounter }
                 }
+                Data::ExponentialHistogram(histogram) => {
+                    assert_eq!(histogram.aggregation_temporality, i32::from(AggregationTemporality::Cumulative));
+                    Instrument::ExponentialHistogram
+                }
                 _ => Instrument::Gauge,
             };
             assert_eq!(shape, row.instrument, "{}", row.name);
@@ -258,10 +296,55 @@ fn every_metric_this_evidence_can_supply_is_sent_as_the_table_says() {
             assert!(sent.insert(row.name), "{} is sent twice", row.name);
         }
     }
-    let bpf_only = names::all().filter(|row| row.source == "BPF source").map(|row| row.name);
-    let expected: BTreeSet<_> =
-        names::all().map(|row| row.name).collect::<BTreeSet<_>>().difference(&bpf_only.collect()).copied().collect();
-    assert_eq!(sent, expected);
+    assert_eq!(sent, names::all().map(|row| row.name).collect());
+}
+
+fn distribution(message: &ResourceMetrics, name: &str) -> ExponentialHistogramDataPoint {
+    let mut metrics = message.scope_metrics.iter().flat_map(|scope| &scope.metrics);
+    match metrics.find(|metric| metric.name == name).and_then(|metric| metric.data.as_ref()) {
+        Some(Data::ExponentialHistogram(histogram)) if histogram.data_points.len() == 1 => histogram.data_points[0].clone(),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn durations_are_exponential_histograms_cut_to_what_they_hold() {
+    let messages = decoded(&Given::of(vec![known(1)]).encode(0, &mut Memory::default()));
+    let waits = distribution(&messages[0], "stallspan.container.cpu.wait.duration");
+    assert_eq!((waits.scale, waits.zero_count, waits.count, waits.sum), (2, 4, 14, Some(3.0)));
+    assert_eq!((waits.start_time_unix_nano, waits.time_unix_nano), (NOW - 55 * SECOND, NOW));
+    assert_eq!(waits.zero_threshold, 2f64.powi(-20));
+    let buckets = waits.positive.unwrap();
+    assert_eq!((buckets.offset, buckets.bucket_counts.as_slice()), (-50, [7, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1].as_slice()));
+    let none = distribution(&messages[0], "stallspan.container.compaction.duration");
+    assert_eq!((none.count, none.sum, none.positive), (0, Some(0.0), None));
+}
+
+#[test]
+fn thresholds_are_told_in_seconds_and_culprits_by_name_and_type() {
+    let messages = decoded(&Given::of(vec![known(1)]).encode(0, &mut Memory::default()));
+    let long: Vec<_> = points(&messages[0], "stallspan.container.long_waits")
+        .iter()
+        .map(|point| (point.attributes[0].value.clone(), value(point)))
+        .collect();
+    let double = |seconds| Some(any_value::Value::DoubleValue(seconds));
+    assert_eq!(
+        long.iter().map(|(threshold, _)| threshold.clone().unwrap().value).collect::<Vec<_>>(),
+        [0.001, 0.01, 0.05, 0.1].map(double)
+    );
+    assert_eq!(long.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [40.0, 12.0, 3.0, 0.0]);
+    let blamed = points(&messages[0], "stallspan.container.cpu.wait.blamed.time");
+    let told: Vec<_> = blamed
+        .iter()
+        .map(|point| {
+            let text = |key| string(&point.attributes, key).unwrap();
+            (text("stallspan.culprit.name"), text("stallspan.culprit.type"), value(point))
+        })
+        .collect();
+    assert_eq!(told[0], ("shop/noisy-1/worker".to_owned(), "neighbor".to_owned(), 9.0));
+    assert_eq!(told[3], ("shop/checkout-7d9/app".to_owned(), "self".to_owned(), 4.0));
+    assert_eq!(told.len(), 6);
+    assert!(blamed.iter().all(|point| point.start_time_unix_nano == NOW - 50 * SECOND));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Absence, CgroupStat, Container, SourceName, Totals, Wall};
+use super::{Absence, CgroupStat, Container, SingleWaits, SourceName, Totals, Wall};
 
 /// One container at one collection.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,13 +15,17 @@ pub struct ContainerSnapshot {
     pub totals: Totals,
     /// What its cgroup files say (cumulative since the cgroup's creation).
     pub cgroup: CgroupStat,
+    /// What its single waits add up to; `None` where no event source sees them.
+    pub singles: Option<SingleWaits>,
 }
 
 /// The node at one collection.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeSnapshot {
-    /// `/proc/schedstat`: (cpu, wait ns, run ns, timeslices).
+    /// `/proc/schedstat`, else what an event source counted: (cpu, wait ns, run ns, timeslices).
     pub cpus: Vec<NodeCpu>,
+    /// Start of `cpus` where that is not the boot.
+    pub cpus_since: Option<Wall>,
     /// PSI totals in ns: `[cpu, memory, io, irq]`, each `[some, full]`.
     pub pressure_ns: [[Option<u64>; 2]; 4],
     /// Pages: direct scanned, direct reclaimed, kswapd scanned, kswapd reclaimed.
@@ -46,9 +50,24 @@ pub struct NodeSnapshot {
     pub unexplained_ratio: Option<f64>,
     /// Running mesh proxies by container name.
     pub mesh_proxies: Vec<(String, u64)>,
+    /// The event source, where there is one.
+    pub events: Option<EventSource>,
 }
 
-/// One line of `/proc/schedstat`.
+/// What the event source costs and misses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventSource {
+    /// When it began to see.
+    pub since: Wall,
+    /// Memory of its maps in the kernel, bytes.
+    pub map_bytes: u64,
+    /// Waits handed over one by one.
+    pub records: u64,
+    /// Waits that could not be handed over for want of room; their time is in the totals.
+    pub lost: u64,
+}
+
+/// A CPU of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeCpu {
     /// Logical number.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::Collection;
 use super::reading::LONE_BATCH;
-use super::roster::Group;
+use super::roster::{Cell, Group};
 use super::sampler::Sampler;
+use super::singles::complete;
 use crate::containers::count_proxies;
 use crate::model::{Absence, Container, ContainerKey, ContainerSnapshot, NodeCpu, NodeSnapshot, SourceName};
 use crate::runtime::clock::wall_now;
@@ -14,10 +15,17 @@ impl Sampler {
     /// Reads everybody and publishes the result.
     pub(super) fn collect(&mut self) {
         self.sweep(true);
-        let before = self.host.node_cpus();
+        let mut before = self.host.node_cpus();
+        if before.is_empty()
+            && let Some(feed) = &mut self.feed
+        {
+            feed.count();
+            before = feed.cpus().to_vec();
+        }
         self.read_everybody();
         self.read_kernel_threads(&before);
-        let node_wide = self.host.node();
+        let mut node_wide = self.host.node();
+        self.observe_single_waits(&mut node_wide);
         let unexplained_ratio = self.conservation.observe(self.seen_wait_ns, &before, &node_wide.cpus);
         for cell in self.roster.cells.values_mut() {
             if let Some(dirs) = &cell.dirs {
@@ -66,9 +74,29 @@ impl Sampler {
     }
 
     fn snapshot(&self, container: &Arc<Container>) -> Option<ContainerSnapshot> {
-        let cell = self.roster.cells.get(&container.key)?;
-        let totals = cell.account.totals(cell.known);
-        Some(ContainerSnapshot { container: Arc::clone(container), since: cell.since, totals, cgroup: cell.stat.clone() })
+        self.roster.cells.get(&container.key).map(|cell| self.told(cell, container))
+    }
+
+    /// What is known of a container, as last read.
+    pub(super) fn told(&self, cell: &Cell, container: &Arc<Container>) -> ContainerSnapshot {
+        let mut totals = cell.account.totals(cell.known);
+        let singles = self.feed.as_ref().and_then(|feed| feed.singles(container));
+        if let Some(singles) = &singles {
+            complete(&mut totals, singles);
+        }
+        ContainerSnapshot { container: Arc::clone(container), since: cell.since, totals, cgroup: cell.stat.clone(), singles }
+    }
+
+    /// What the programs counted, of containers and, where the kernel tells nothing of its CPUs, of those.
+    fn observe_single_waits(&mut self, node: &mut NodeSnapshot) {
+        let Some(feed) = &mut self.feed else { return };
+        feed.observe(wall_now());
+        let state = feed.state();
+        if node.cpus.is_empty() {
+            node.cpus = feed.cpus().to_vec();
+            node.cpus_since = Some(state.since);
+        }
+        node.events = Some(state);
     }
 
     fn sources(&self) -> Vec<(SourceName, Result<(), Absence>)> {

@@ -2,13 +2,18 @@
 
 use std::collections::HashMap;
 
+use super::book::{Book, told};
 use super::bpf::{BpfSettings, BpfSource, Comm, Hierarchy, Record, Runner, Slot, Task, ThrottleClock, Wait as Seen, Waiting};
 use super::roster::Roster;
 use crate::containers::Index;
 use crate::history::Store;
 use crate::host::{Host, kernel_btf};
 use crate::model::wait::{CulpritKey, EventFields, OpenWait, Wait};
-use crate::model::{Absence, ContainerKey, DelayKind, Facts, Mono, ProcessKey, Subject, TaskKey};
+use crate::model::{
+    Absence, Container, ContainerKey, CulpritKind, DelayKind, EventSource, Facts, Mono, NodeCpu, ProcessKey, SingleWaits, Subject, TaskKey,
+    Wall,
+};
+use crate::runtime::clock::mono_now;
 
 /// Waits of containers that sent no span of late become records from here on: the contract's shortest event.
 const FLOOR_NS: u64 = 1_000_000;
@@ -18,6 +23,8 @@ const ACTIVE_FLOOR_NS: u64 = 20_000;
 const MEMORY_FLOOR_NS: u64 = 1_000;
 /// Least time between two looks at waits in progress: each looks at every task of the node.
 const OPEN_SPACING_NS: u64 = 5_000_000;
+/// A lost wait began before it ended, nobody knows when: at most as long ago as all lost ones lasted, and as this.
+const LOST_LENGTH_MOST_NS: u64 = 1_000_000_000;
 /// Names of host processes that ran while others waited; more of them are `other`.
 const MAX_RUNNERS: usize = 4_096;
 
@@ -46,7 +53,11 @@ pub(super) struct Feed {
     unseen: Vec<ContainerKey>,
     /// Length of the clock tick in which the kernel tells start times, ns.
     tick_ns: u64,
-    lost: u64,
+    book: Book,
+    since: Wall,
+    records: u64,
+    /// Records lost, and the waits in them in ns, as last told.
+    lost: (u64, u64),
     drained_at: Mono,
     opened_at: Mono,
     open: Vec<Waiting>,
@@ -69,9 +80,9 @@ pub(super) fn hierarchy(facts: &Facts) -> Hierarchy {
 
 impl Feed {
     /// Loads the programs, or says why that cannot be.
-    pub(super) fn open(host: &Host, facts: &Facts) -> Result<Self, Absence> {
+    pub(super) fn open(host: &Host, settings: &BpfSettings, now: Wall) -> Result<Self, Absence> {
         let btf = kernel_btf().map_err(|error| error.absence())?;
-        let source = BpfSource::open(&btf, &BpfSettings { hierarchy: hierarchy(facts), ..BpfSettings::default() }).map_err(|error| {
+        let source = BpfSource::open(&btf, settings).map_err(|error| {
             tracing::warn!(%error, "the eBPF programs were not loaded; delays are read from counters");
             error.absence()
         })?;
@@ -88,7 +99,10 @@ impl Feed {
             renamed: Vec::new(),
             unseen: Vec::new(),
             tick_ns: 1_000_000_000 / host.identity().clock_ticks.max(1),
-            lost: 0,
+            book: Book::default(),
+            since: now,
+            records: 0,
+            lost: (0, 0),
             drained_at: Mono(0),
             opened_at: Mono(0),
             open: Vec::new(),
@@ -107,7 +121,7 @@ impl Feed {
     }
 
     /// Gives containers that have a cgroup a slot, and takes it from those that ended.
-    pub(super) fn enroll(&mut self, roster: &Roster, index: &Index, unified: bool) {
+    pub(super) fn enroll(&mut self, roster: &Roster, index: &Index, unified: bool, now: Wall) {
         let ended: Vec<ContainerKey> = self.enrolled.keys().filter(|key| !roster.cells.contains_key(key)).copied().collect();
         for key in ended {
             self.dismiss(key);
@@ -124,8 +138,9 @@ impl Feed {
             }
             let Some(cgroup) = cell.dirs.as_ref().and_then(|dirs| dirs.inode(unified)) else { continue };
             let Some(slot) = self.free.pop() else { return };
-            let told = self.source.set_floors(slot, Some(FLOOR_NS), Some(MEMORY_FLOOR_NS));
-            if let Err(error) = told.and_then(|()| self.source.set_cgroup(cgroup, slot)) {
+            self.book.open(&self.source, *key, slot, now);
+            let floored = self.source.set_floors(slot, Some(FLOOR_NS), Some(MEMORY_FLOOR_NS));
+            if let Err(error) = floored.and_then(|()| self.source.set_cgroup(cgroup, slot)) {
                 tracing::debug!(%error, "a container's waits are counted for the host");
             }
             self.unseen.push(*key);
@@ -160,30 +175,67 @@ impl Feed {
         }
         let mut records = Vec::new();
         while self.source.drain(|record| records.push(record)).more {}
+        self.records = self.records.saturating_add(u64::try_from(records.len()).unwrap_or(u64::MAX));
         for record in records {
             self.write(record, roster, history);
         }
-        self.count_losses(now, history);
+        self.count_losses(history);
+        // What ended while the ring was being emptied may still be in it.
         history.events_until(now);
         self.drained_at = now;
         for slot in std::mem::take(&mut self.leaving) {
-            if let Some(key) = self.by_slot.remove(&slot) {
+            let key = self.by_slot.remove(&slot);
+            if let Some(key) = key {
                 self.names.remove(&key);
             }
+            self.book.close(key, slot);
             if self.source.clear_slot(slot).is_ok() {
                 self.free.push(slot);
             }
         }
     }
 
-    fn count_losses(&mut self, now: Mono, history: &mut Store) {
-        let slots = self.by_slot.keys().copied().chain([Slot::HOST]);
-        let lost: u64 = slots.filter_map(|slot| self.source.totals(slot).ok()).map(|totals| totals.lost).sum();
-        if lost > self.lost {
-            tracing::warn!(records = lost - self.lost, "the ring of waits was full: spans of that time tell a coverage below 1");
-            history.record_lost(self.drained_at, now);
+    /// What was lost since the last look ended after the drain before it, and until just now: until the counter was read.
+    fn count_losses(&mut self, history: &mut Store) {
+        let Ok((records, ns)) = self.source.losses() else { return };
+        let (before, before_ns) = std::mem::replace(&mut self.lost, (records, ns));
+        if records > before {
+            tracing::warn!(records = records - before, "the ring of waits was full: spans of that time tell a coverage below 1");
+            let longest = ns.saturating_sub(before_ns).min(LOST_LENGTH_MOST_NS);
+            history.record_lost(self.drained_at.minus(longest), mono_now());
         }
-        self.lost = lost;
+    }
+
+    /// Reads what is counted of everybody.
+    pub(super) fn count(&mut self) {
+        self.book.count(&self.source, &self.by_slot);
+    }
+
+    /// The same, and whom their waits are blamed on: before a collection, and before containers go.
+    pub(super) fn observe(&mut self, now: Wall) {
+        self.count();
+        let (slots, names) = (&self.by_slot, &self.names);
+        self.book.blame(&self.source, now, slots, |runner| match runner {
+            Runner::Container(slot) => Some((CulpritKind::Neighbor, names.get(slots.get(&slot)?)?.clone())),
+            Runner::Host(comm) => Some((CulpritKind::Host, host_name(comm))),
+            Runner::Others => None,
+        });
+    }
+
+    /// What all single waits of a container add up to, as last observed.
+    pub(super) fn singles(&self, container: &Container) -> Option<SingleWaits> {
+        self.book.of(container.key).map(|counted| told(counted, &container.display_name(), &self.source))
+    }
+
+    /// Waits, run time and slices of each CPU, as last observed.
+    pub(super) fn cpus(&self) -> &[NodeCpu] {
+        self.book.cpus()
+    }
+
+    /// What this costs and misses.
+    pub(super) fn state(&self) -> EventSource {
+        let (lost, _) = self.source.losses().unwrap_or(self.lost);
+        EventSource { since: self.since, map_bytes: self.source.map_bytes(), records: self.records, lost }
     }
 
     fn write(&mut self, record: Record, roster: &Roster, history: &mut Store) {
@@ -231,7 +283,7 @@ impl Feed {
         let culprit = CulpritKey(u32::try_from(self.runners.len()).ok()?);
         match who {
             Who::Container(key) => history.culprit_name(culprit, self.names.get(&key)?, Some(Subject::Container(key))),
-            Who::Host(comm) => history.culprit_name(culprit, &format!("host:{}", comm_text(comm)), None),
+            Who::Host(comm) => history.culprit_name(culprit, &host_name(comm), None),
         }
         self.runners.insert(who, culprit);
         Some(culprit)
@@ -293,7 +345,8 @@ fn memory(tid: u32, kind: DelayKind, end_ns: u64, length_ns: u64) -> Wait {
     Wait::new(tid, kind, Mono(end_ns.saturating_sub(length_ns)), Mono(end_ns))
 }
 
-/// A name of the kernel's, with what is no printable ASCII replaced: it goes into attributes as it stands.
-fn comm_text(comm: Comm) -> String {
-    comm.bytes().iter().map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '?' }).collect()
+/// A host process's name, with what is no printable ASCII replaced: it goes into attributes as it stands.
+fn host_name(comm: Comm) -> String {
+    let printable = |byte: &u8| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '?' };
+    "host:".chars().chain(comm.bytes().iter().map(printable)).collect()
 }

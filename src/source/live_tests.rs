@@ -12,13 +12,15 @@ use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::sampler::Sampler;
+use super::bpf::BpfSettings;
+use super::feed::Feed;
+use super::sampler::{Sampler, bpf_settings};
 use super::{Collection, Node, SamplerHandle, start};
 use crate::config::meaning::{Method, Sources, TaskDelayacct};
 use crate::containers::Index;
 use crate::history::{Settings, Store};
 use crate::host::Host;
-use crate::model::{ContainerKey, DelayKind, Evidence, ProcessKey, Subject, Totals};
+use crate::model::{ContainerKey, DelayKind, Evidence, ProcessKey, SingleWaits, SourceName, Subject, Totals, Wall};
 use crate::runtime::clock::{both_now, mono_now, wall_now};
 
 pub(super) fn sources(method: Method) -> Sources {
@@ -107,10 +109,19 @@ impl Burner {
 
     /// Wait and run time of its only thread, by its own file.
     fn schedstat(&self) -> (u64, u64) {
+        let [run, wait, _] = self.fields();
+        (wait, run)
+    }
+
+    /// How often it has waited.
+    fn waits(&self) -> u64 {
+        self.fields()[2]
+    }
+
+    fn fields(&self) -> [u64; 3] {
         let text = fs::read_to_string(format!("/proc/{}/schedstat", self.0.id())).unwrap();
         let mut fields = text.split_ascii_whitespace().map(|field| field.parse::<u64>().unwrap());
-        let run = fields.next().unwrap();
-        (fields.next().unwrap(), run)
+        std::array::from_fn(|_| fields.next().unwrap())
     }
 }
 
@@ -227,6 +238,87 @@ async fn windows_agree_with_the_process_itself_by_taskstats() {
 #[tokio::test]
 async fn windows_agree_with_the_process_itself_by_schedstat() {
     windows_agree(Method::Schedstat, Evidence::Schedstat).await;
+}
+
+/// A sampler with programs whose ring holds this much; `None` where they cannot be loaded.
+fn seeing(ring_bytes: u32) -> Option<Sampler> {
+    let mut sampler = sampler(Method::Taskstats);
+    let facts = sampler.host.probe();
+    if facts.bpf.is_err() {
+        eprintln!("not tested: eBPF programs cannot be loaded here");
+        return None;
+    }
+    let settings = BpfSettings { ring_bytes, ..bpf_settings(&facts) };
+    let feed = Feed::open(&sampler.host, &settings, wall_now());
+    sampler.settings.method = Method::Bpf;
+    sampler.adopt(feed);
+    assert!(sampler.feed.is_some(), "the log says why");
+    Some(sampler)
+}
+
+fn singles(collection: &Collection, key: ContainerKey) -> SingleWaits {
+    let found = collection.containers.iter().find(|snapshot| snapshot.container.key == key);
+    found.and_then(|snapshot| snapshot.singles.clone()).unwrap()
+}
+
+#[test]
+fn single_waits_add_up_to_what_the_container_waited() {
+    let Some(mut sampler) = seeing(4 << 20) else { return };
+    let container = Container::new();
+    let burners = [Burner::spinning(), Burner::spinning(), Burner::spinning()];
+    container.take(&burners[0].0);
+    collect(&mut sampler);
+    let key = container.key(&sampler.node).unwrap();
+    let first = collect(&mut sampler);
+    let before = burners[0].schedstat().0;
+    until("it has waited", || burners[0].schedstat().0 > before + 1_000_000_000);
+    let second = collect(&mut sampler);
+    let (was, is) = (singles(&first, key), singles(&second, key));
+    assert_eq!(was.since, is.since);
+    let waited = cpu(&totals_of(&second, key)) - cpu(&totals_of(&first, key));
+    within(is.cpu.sum_ns - was.cpu.sum_ns, waited, 10, "sum of single waits");
+    assert!(is.cpu.count() > was.cpu.count());
+    let grown = |waits: &SingleWaits| waits.long_waits.iter().map(|(_, count)| *count).collect::<Vec<_>>();
+    assert!(grown(&is).is_sorted_by(|less, more| less >= more) && grown(&is)[0] > grown(&was)[0], "{:?}", is.long_waits);
+    let blamed = |waits: &SingleWaits| waits.blamed.iter().map(|one| one.ns).sum::<u64>();
+    within(blamed(&is) - blamed(&was), is.cpu.sum_ns - was.cpu.sum_ns, 10, "blamed");
+    let events = second.node.events.unwrap();
+    assert!(events.map_bytes > 1 << 20 && events.lost == 0 && second.node.sources.contains(&(SourceName::Bpf, Ok(()))), "{events:?}");
+    assert!(second.node.cpus.iter().map(|cpu| cpu.wait_ns).sum::<u64>() >= waited);
+}
+
+#[test]
+fn a_full_ring_is_counted_and_told_in_the_coverage_of_that_time_only() {
+    let Some(mut sampler) = seeing(4096) else { return };
+    let container = Container::new();
+    let burners = [Burner::spinning(), Burner::spinning(), Burner::spinning()];
+    container.take(&burners[0].0);
+    collect(&mut sampler);
+    let key = container.key(&sampler.node).unwrap();
+    let subject = Subject::Container(key);
+    let of = |window: (Wall, Wall), sampler: &Sampler| sampler.node.history().window(subject, window.0, window.1);
+    sampler.look_around();
+    let start = wall_now();
+    sampler.feed.as_mut().unwrap().watch_closely(key);
+    // A page holds 26 records of the shortest kind.
+    let before = burners[0].waits();
+    until("it has waited often", || burners[0].waits() > before + 200);
+    sampler.make_collection();
+    let lossy = (start, wall_now());
+    let found = sampler.node.take_collection().unwrap();
+    let lost = found.node.events.unwrap().lost;
+    assert!(lost > 0, "{:?}", found.node.events);
+    let window = of(lossy, &sampler);
+    assert!(window.coverage < 1.0, "{window:?}");
+    // Afterwards all is well again.
+    until("a time without losses", || {
+        let start = wall_now();
+        std::thread::sleep(Duration::from_millis(5));
+        let calm = (start, wall_now());
+        collect(&mut sampler);
+        of(calm, &sampler).coverage == 1.0
+    });
+    assert!(of(lossy, &sampler).coverage < 1.0, "it stays told");
 }
 
 #[test]

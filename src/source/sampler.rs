@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::account::Known;
 use super::accounting::Accounting;
-use super::bpf::Hierarchy;
+use super::bpf::{BpfSettings, Hierarchy};
 use super::conservation::Conservation;
 use super::feed;
 use super::feed::Feed;
@@ -24,7 +24,7 @@ use crate::config::meaning::{Method, Sources, TaskDelayacct};
 use crate::host::{Host, raise_open_files};
 use crate::ladder::{self, Plan};
 use crate::model::{Absence, ContainerSnapshot, DelayKind, Evidence, Facts, Mono, Reading};
-use crate::runtime::clock::{both_now, mono_now};
+use crate::runtime::clock::{both_now, mono_now, wall_now};
 use crate::runtime::thread;
 
 /// Time between two looks for new processes, at most.
@@ -207,10 +207,14 @@ impl Sampler {
             Err(TryRecvError::Disconnected) => Err(Absence::Failed),
         };
         self.loading = None;
+        self.adopt(outcome);
+    }
+
+    pub(super) fn adopt(&mut self, outcome: Result<Feed, Absence>) {
         self.bpf = outcome.as_ref().map(|_| ()).map_err(|absence| *absence);
         if let Ok(mut feed) = outcome {
             self.node.history_mut().events_begin(mono_now(), feed.fields());
-            feed.enroll(&self.roster, &self.node.index(), self.unified);
+            feed.enroll(&self.roster, &self.node.index(), self.unified, wall_now());
             self.feed = Some(feed);
         }
         self.plan = ladder::plan(&Facts { bpf: self.bpf, ..self.host.probe() }, &self.settings);
@@ -329,6 +333,10 @@ fn supplied(plan: &Plan) -> Known {
     Known::new(read, plan.run_time.is_ok())
 }
 
+pub(super) fn bpf_settings(facts: &Facts) -> BpfSettings {
+    BpfSettings { hierarchy: feed::hierarchy(facts), ..BpfSettings::default() }
+}
+
 fn wants_bpf(facts: &Facts, settings: &Sources) -> bool {
     matches!(settings.method, Method::Auto | Method::Bpf) && facts.bpf.is_ok()
 }
@@ -339,10 +347,10 @@ fn begin_loading(host: &Arc<Host>, facts: &Facts, settings: &Sources) -> Option<
         return None;
     }
     let (done, loading) = sync_channel(1);
-    let (host, facts) = (Arc::clone(host), facts.clone());
+    let (host, settings) = (Arc::clone(host), bpf_settings(facts));
     let started = thread::spawn("stallspan-load", move || {
         // The sampler may have ended meanwhile: the programs go with the feed.
-        let _ended = done.send(Feed::open(&host, &facts));
+        let _ended = done.send(Feed::open(&host, &settings, wall_now()));
     });
     started.is_ok().then_some(loading)
 }
@@ -350,7 +358,7 @@ fn begin_loading(host: &Arc<Host>, facts: &Facts, settings: &Sources) -> Option<
 /// Whether the programs can be loaded here, by loading them: for `check`.
 pub fn try_bpf(host: &Host, facts: &mut Facts, settings: &Sources) {
     if wants_bpf(facts, settings) {
-        facts.bpf = Feed::open(host, facts).map(drop);
+        facts.bpf = Feed::open(host, &bpf_settings(facts), wall_now()).map(drop);
     }
 }
 

@@ -9,8 +9,8 @@ use super::sampler::Sampler;
 use super::threads::Threads;
 use crate::containers::Home;
 use crate::host::HostError;
-use crate::model::{CgroupStat, Container, ContainerKey, ContainerSnapshot, Mono, Wall};
-use crate::runtime::clock::{boot_now, both_now, mono_now};
+use crate::model::{CgroupStat, Container, ContainerKey, Mono, Wall};
+use crate::runtime::clock::{boot_now, both_now, mono_now, wall_now};
 use std::sync::Arc;
 
 /// A younger process is looked at in every sweep: a runtime starts a container's first process outside and moves it in.
@@ -177,7 +177,7 @@ impl Sampler {
         self.close_cells(&live);
         self.attach_cgroups(&live);
         if let Some(feed) = &mut self.feed {
-            feed.enroll(&self.roster, &node.index(), self.unified);
+            feed.enroll(&self.roster, &node.index(), self.unified, wall_now());
         }
     }
 
@@ -218,14 +218,16 @@ impl Sampler {
         let lingers = |cell: &Cell| !cell.members.is_empty();
         let ended: Vec<ContainerKey> =
             self.roster.cells.iter().filter(|(key, cell)| !live.contains(key) && !lingers(cell)).map(|(key, _)| *key).collect();
+        if let Some(feed) = self.feed.as_mut().filter(|_| !ended.is_empty()) {
+            feed.observe(wall_now());
+        }
         for key in ended {
             self.roster.active.remove(&Group::Container(key));
             let container = self.node.index().container(key).map(Arc::clone);
             if let (Some(cell), Some(container)) = (self.roster.cells.remove(&key), container)
                 && !container.sandbox
             {
-                let totals = cell.account.totals(cell.known);
-                self.finished.push(ContainerSnapshot { container, since: cell.since, totals, cgroup: cell.stat });
+                self.finished.push(self.told(&cell, &container));
             }
         }
     }

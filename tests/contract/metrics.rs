@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
-use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, Metric, NumberDataPoint, ResourceMetrics};
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality, ExponentialHistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics,
+};
 
 use crate::agent::{Agent, to_grpc};
 use crate::claims::{bytes, has, recent, text, text_of, wall};
@@ -81,7 +83,22 @@ fn points(metric: &Metric) -> Vec<NumberDataPoint> {
     match metric.data.as_ref().unwrap() {
         Data::Sum(sum) => sum.data_points.clone(),
         Data::Gauge(gauge) => gauge.data_points.clone(),
+        // Their count stands for them: it only grows too.
+        Data::ExponentialHistogram(histogram) => histogram.data_points.iter().map(count_of).collect(),
         other => panic!("{}: {other:?}", metric.name),
+    }
+}
+
+fn count_of(point: &ExponentialHistogramDataPoint) -> NumberDataPoint {
+    let buckets = point.positive.iter().flat_map(|buckets| &buckets.bucket_counts).sum::<u64>();
+    assert_eq!(point.count, buckets + point.zero_count, "{point:?}");
+    assert!(point.sum.is_some_and(|sum| sum >= 0.0) && point.negative.is_none(), "{point:?}");
+    NumberDataPoint {
+        attributes: point.attributes.clone(),
+        start_time_unix_nano: point.start_time_unix_nano,
+        time_unix_nano: point.time_unix_nano,
+        value: Some(Value::AsInt(point.count.try_into().unwrap())),
+        ..NumberDataPoint::default()
     }
 }
 

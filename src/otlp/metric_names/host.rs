@@ -12,13 +12,13 @@ rows! { Host, HOST_METRICS:
         "/proc/vmstat pgfault less pgmajfault, pgmajfault";
     NODE_CPU_WAIT_TIME = Counter Double "stallspan.node.cpu.wait.time" "s" [key::CPU_LOGICAL_NUMBER]
         "Time tasks waited on the run queue of a CPU, booked where the wait ended; includes throttling."
-        "/proc/schedstat cpu line, field 8";
+        "/proc/schedstat cpu line, field 8; where there is none, the eBPF source, since it was loaded";
     NODE_CPU_RUN_TIME = Counter Double "stallspan.node.cpu.run.time" "s" [key::CPU_LOGICAL_NUMBER]
         "Time tasks ran on a CPU."
-        "/proc/schedstat cpu line, field 7";
+        "/proc/schedstat cpu line, field 7; where there is none, the eBPF source, since it was loaded";
     NODE_CPU_TIMESLICES = Counter Int "stallspan.node.cpu.timeslices" "{timeslice}" [key::CPU_LOGICAL_NUMBER]
         "Times a task was put on a CPU."
-        "/proc/schedstat cpu line, field 9";
+        "/proc/schedstat cpu line, field 9; where there is none, the eBPF source, since it was loaded";
     NODE_PRESSURE_TIME = Counter Double "stallspan.node.pressure.time" "s" [key::PRESSURE_RESOURCE, key::PRESSURE_STALL_TYPE]
         "Wall-clock time during which some or all tasks of the host were stalled on a resource."
         "total= of /proc/pressure/cpu, memory, io, irq";
@@ -43,4 +43,13 @@ rows! { Host, HOST_METRICS:
     SOURCE_ENABLED = Gauge Int "stallspan.source.enabled" "{source}" [key::SOURCE, key::SOURCE_REASON]
         "1 where a source of numbers works, 0 with the reason where it does not."
         "probes at start and while running";
+    SOURCE_MEMORY = UpDownCounter Int "stallspan.source.memory" "By" [key::SOURCE]
+        "Memory in the kernel of a source of numbers."
+        "sizes of the maps of the eBPF programs";
+    SOURCE_RECORDS = Counter Int "stallspan.source.records" "{record}" [key::SOURCE]
+        "Single waits, reclaims and compactions that a source handed over one by one."
+        "the ring buffer of the eBPF programs";
+    SOURCE_LOST_RECORDS = Counter Int "stallspan.source.lost_records" "{record}" [key::SOURCE]
+        "Those for which there was no room: spans of that time have a coverage below 1, the totals hold them."
+        "counted by the eBPF programs";
 }

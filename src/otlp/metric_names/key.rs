@@ -90,7 +90,7 @@ pub const SIGNAL: Attribute = Attribute { key: "stallspan.signal", values: &["tr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Absence, DelayKind, Ending, LeftOutLine, Signal, SourceName, SpanOutcome, Unenriched};
+    use crate::model::{Absence, CulpritKind, DelayKind, Ending, LeftOutLine, Signal, SourceName, SpanOutcome, Unenriched};
 
     #[track_caller]
     fn check(attribute: Attribute, words: impl IntoIterator<Item = &'static str>) {
@@ -101,6 +101,7 @@ mod tests {
     fn closed_sets_are_the_vocabulary_s() {
         check(DELAY_TYPE, DelayKind::ALL.map(DelayKind::word));
         check(SOURCE, SourceName::ALL.map(SourceName::word));
+        check(CULPRIT_TYPE, CulpritKind::ALL.map(CulpritKind::word));
         check(SPAN_OUTCOME, SpanOutcome::ALL.map(SpanOutcome::word));
         check(REQUEST_OUTCOME, Ending::ALL.map(Ending::word));
         check(UNENRICHED_REASON, Unenriched::ALL.map(Unenriched::word));

@@ -49,6 +49,7 @@ pub(super) struct Loaded {
     pub(super) slots: u32,
     pub(super) cpus: u32,
     pub(super) map_bytes: u64,
+    pub(super) thresholds_ns: [u64; THRESHOLDS],
 }
 
 /// Slots that the budget allows on this many CPUs.
@@ -75,7 +76,7 @@ pub(super) fn load(btf: &[u8], settings: &BpfSettings) -> Result<Loaded, BpfErro
     let slots = slots_for(cpus);
     let mut ebpf = create(&btf, settings, constants, cpus, slots)?;
     attach(&mut ebpf, &btf, &offer)?;
-    Ok(Loaded { ebpf, offer, slots, cpus, map_bytes: map_bytes(cpus, slots, settings) })
+    Ok(Loaded { ebpf, offer, slots, cpus, map_bytes: map_bytes(cpus, slots, settings), thresholds_ns: settings.thresholds_ns })
 }
 
 fn create(btf: &Btf, settings: &BpfSettings, constants: Constants, cpus: u32, slots: u32) -> Result<Ebpf, BpfError> {

@@ -50,6 +50,7 @@ pub struct BpfSource {
     records: RingBuf<MapData>,
     totals: PerCpuArray<MapData, [u8; TOTALS_LEN]>,
     memory: Array<MapData, [u8; MEMORY_LEN]>,
+    losses: PerCpuArray<MapData, [u64; 2]>,
     floors: Array<MapData, [u64; 2]>,
     cgroups: HashMap<MapData, u64, u32>,
     blames: HashMap<MapData, [u8; BLAME_KEY_LEN], u64>,
@@ -86,6 +87,7 @@ impl BpfSource {
             records: take!(loaded, RingBuf<_>, "records")?,
             totals: take!(loaded, PerCpuArray<_, _>, "slot_totals")?,
             memory: take!(loaded, Array<_, _>, "slot_memory")?,
+            losses: take!(loaded, PerCpuArray<_, _>, "losses")?,
             floors: take!(loaded, Array<_, _>, "slot_floors")?,
             cgroups: take!(loaded, HashMap<_, _, _>, "slots")?,
             blames: take!(loaded, HashMap<_, _, _>, "blames")?,
@@ -175,13 +177,31 @@ impl BpfSource {
 
     /// Totals of a slot, all CPUs together.
     pub fn totals(&self, slot: Slot) -> Result<SlotTotals, BpfError> {
-        let values = self.totals.get(&slot.0, 0).map_err(|error| BpfError::of("read totals", &error))?;
         let mut sum = SlotTotals::NONE;
-        for one in values.iter() {
-            sum.add(one)
-                .ok_or_else(|| BpfError::Failed { doing: "read totals".to_owned(), reason: "they have another length".to_owned() })?;
+        for one in &self.totals_by_cpu(slot)? {
+            sum.add(one);
         }
         Ok(sum)
+    }
+
+    /// Totals of a slot, CPU by CPU.
+    pub fn totals_by_cpu(&self, slot: Slot) -> Result<Vec<SlotTotals>, BpfError> {
+        let values = self.totals.get(&slot.0, 0).map_err(|error| BpfError::of("read totals", &error))?;
+        let read: Option<Vec<SlotTotals>> = values.iter().map(SlotTotals::read).collect();
+        read.ok_or_else(|| BpfError::Failed { doing: "read totals".to_owned(), reason: "they have another length".to_owned() })
+    }
+
+    /// Records for which the ring had no room, of everybody, since the programs were loaded; and the waits in them, ns.
+    pub fn losses(&self) -> Result<(u64, u64), BpfError> {
+        let values = self.losses.get(&0, 0).map_err(|error| BpfError::of("read losses", &error))?;
+        let sum = |place: usize| values.iter().filter_map(|of| of.get(place)).fold(0, |sum: u64, one| sum.wrapping_add(*one));
+        Ok((sum(0), sum(1)))
+    }
+
+    /// Lengths in ns from which a wait is counted as a long one.
+    #[must_use]
+    pub const fn thresholds_ns(&self) -> &[u64; THRESHOLDS] {
+        &self.loaded.thresholds_ns
     }
 
     /// Direct reclaim and direct compaction of a slot.

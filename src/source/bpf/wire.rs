@@ -315,8 +315,7 @@ impl SlotTotals {
         buckets: Buckets::NONE,
     };
 
-    /// Adds what one CPU counted; `None`: these are no totals.
-    pub(super) fn add(&mut self, bytes: &[u8; TOTALS_LEN]) -> Option<()> {
+    fn sums(&mut self) -> impl Iterator<Item = &mut u64> {
         let sums = [
             &mut self.wait_ns,
             &mut self.waits,
@@ -327,10 +326,29 @@ impl SlotTotals {
             &mut self.lost,
             &mut self.lost_ns,
         ];
-        for (sum, word) in sums.into_iter().chain(&mut self.long_waits).zip(bytes.chunks_exact(8)) {
-            *sum = sum.wrapping_add(u64_at(word, 0)?);
+        sums.into_iter().chain(&mut self.long_waits)
+    }
+
+    /// What one CPU counted; `None`: these are no totals.
+    pub(super) fn read(bytes: &[u8; TOTALS_LEN]) -> Option<Self> {
+        let mut read = Self::NONE;
+        for (sum, word) in read.sums().zip(bytes.chunks_exact(8)) {
+            *sum = u64_at(word, 0)?;
         }
-        self.buckets.add(bytes, 96)
+        read.buckets.add(bytes, 96)?;
+        Some(read)
+    }
+
+    /// Adds what another CPU counted.
+    pub fn add(&mut self, other: &Self) {
+        let mut other = *other;
+        for (sum, more) in self.sums().zip(other.sums()) {
+            *sum = sum.wrapping_add(*more);
+        }
+        self.buckets.below = self.buckets.below.wrapping_add(other.buckets.below);
+        for (sum, more) in self.buckets.counts.iter_mut().zip(other.buckets.counts) {
+            *sum = sum.wrapping_add(more);
+        }
     }
 }
 
@@ -465,9 +483,9 @@ mod tests {
             word.copy_from_slice(&(u32::MAX - index as u32).to_ne_bytes());
         }
         let mut sum = SlotTotals::NONE;
-        sum.add(&one).unwrap();
+        sum.add(&SlotTotals::read(&one).unwrap());
         let once = sum;
-        sum.add(&one).unwrap();
+        sum.add(&SlotTotals::read(&one).unwrap());
         assert_eq!((sum.wait_ns, sum.waits, sum.throttled_ns, sum.self_ns), (2, 4, 6, 8));
         assert_eq!((sum.idle_ns, sum.run_ns, sum.lost, sum.lost_ns), (10, 12, 14, 16));
         assert_eq!(sum.long_waits, [18, 20, 22, 24]);

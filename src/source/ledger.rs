@@ -1,0 +1,159 @@
+//! Whom a container's waits are blamed on: a few by name, the rest together. Pure.
+//!
+//! Counters behind names must not go back, and names must not come and go with each collection. So whoever has a name
+//! keeps it until somebody who is not named did twice as much of late; then the named one's time joins `other`, and the
+//! new name begins at zero with a start of its own. The sum over all points only grows.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::model::{Blamed, CulpritKind, Wall};
+
+/// Culprits with a name for each container.
+pub(super) const TOP: usize = 10;
+
+/// What somebody who ran is called; two containers of one name (a life and the next) are one culprit. `None`: nobody
+/// knows.
+pub(super) type Culprit = Option<(CulpritKind, String)>;
+
+#[derive(Clone, Debug)]
+struct Named {
+    kind: CulpritKind,
+    name: String,
+    since: Wall,
+    ns: u64,
+    /// What it did of late, older collections counting half each.
+    lately: u64,
+}
+
+/// The culprits of one container.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ledger {
+    named: Vec<Named>,
+    /// Neighbors, and host processes, without a name.
+    other_ns: [u64; 2],
+}
+
+impl Ledger {
+    /// Takes what everybody did between two collections, the first of them at `from`.
+    pub(super) fn take(&mut self, from: Wall, grown: BTreeMap<Culprit, u64>) {
+        for named in &mut self.named {
+            named.lately /= 2;
+        }
+        let mut grown: Vec<(Culprit, u64)> = grown.into_iter().collect();
+        grown.sort_by_key(|(_, ns)| Reverse(*ns));
+        for (culprit, ns) in grown {
+            let Some((kind, name)) = culprit else {
+                self.other(CulpritKind::Neighbor, ns);
+                continue;
+            };
+            if let Some(named) = self.named.iter_mut().find(|named| named.kind == kind && named.name == name) {
+                named.ns = named.ns.saturating_add(ns);
+                named.lately = named.lately.saturating_add(ns);
+            } else if self.make_room(ns) {
+                self.named.push(Named { kind, name, since: from, ns, lately: ns });
+            } else {
+                self.other(kind, ns);
+            }
+        }
+    }
+
+    /// Room for a newcomer who did this much; where there is none, in place of whoever did less than half of it of late.
+    fn make_room(&mut self, ns: u64) -> bool {
+        if self.named.len() < TOP {
+            return true;
+        }
+        let least = self.named.iter().enumerate().min_by_key(|(_, named)| named.lately);
+        let Some(place) = least.filter(|(_, named)| named.lately < ns / 2).map(|(place, _)| place) else { return false };
+        let gone = self.named.remove(place);
+        self.other(gone.kind, gone.ns);
+        true
+    }
+
+    fn other(&mut self, kind: CulpritKind, ns: u64) {
+        if let Some(sum) = self.other_ns.get_mut(usize::from(kind == CulpritKind::Host)) {
+            *sum = sum.saturating_add(ns);
+        }
+    }
+
+    /// Everybody, `other` where there is any; that began at `since`.
+    pub(super) fn told(&self, since: Wall) -> impl Iterator<Item = Blamed> + '_ {
+        let named = self.named.iter().map(|one| Blamed { name: one.name.clone(), kind: one.kind, since: one.since, ns: one.ns });
+        let others = [CulpritKind::Neighbor, CulpritKind::Host].into_iter().zip(self.other_ns).filter(|(_, ns)| *ns > 0);
+        named.chain(others.map(move |(kind, ns)| Blamed { name: "other".to_owned(), kind, since, ns }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn who(number: u64) -> Culprit {
+        let kind = if number.is_multiple_of(2) { CulpritKind::Neighbor } else { CulpritKind::Host };
+        Some((kind, format!("culprit {number}")))
+    }
+
+    fn told(ledger: &Ledger) -> Vec<(String, u64, u64)> {
+        ledger.told(Wall(1)).map(|blamed| (blamed.name, blamed.since.0, blamed.ns)).collect()
+    }
+
+    fn full() -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.take(Wall(1), (0..20).map(|number| (who(number), 100 - number)).collect());
+        ledger
+    }
+
+    #[test]
+    fn the_largest_are_named_and_the_rest_is_other_of_its_kind() {
+        let ledger = full();
+        let all = told(&ledger);
+        assert_eq!(all.len(), TOP + 2);
+        assert_eq!(all[0], ("culprit 0".to_owned(), 1, 100));
+        assert_eq!(all[TOP..].iter().map(|(name, _, ns)| (name.as_str(), *ns)).collect::<Vec<_>>(), [("other", 430), ("other", 425)]);
+        let mut nameless = Ledger::default();
+        nameless.take(Wall(1), BTreeMap::from([(None, 5)]));
+        assert_eq!(told(&nameless), [("other".to_owned(), 1, 5)]);
+    }
+
+    #[test]
+    fn whoever_does_far_more_of_late_takes_the_place_of_the_least() {
+        let mut ledger = full();
+        ledger.take(Wall(2), BTreeMap::from([(who(30), 60)]));
+        assert!(told(&ledger).iter().all(|(_, since, _)| *since == 1), "not twice as much");
+        ledger.take(Wall(3), BTreeMap::from([(who(30), 60)]));
+        let all = told(&ledger);
+        assert_eq!(all[TOP - 1], ("culprit 30".to_owned(), 3, 60));
+        assert_eq!(all.iter().map(|(_, _, ns)| ns).sum::<u64>(), (81..=100).sum::<u64>() + 120);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_no_name_under_one_start_goes_back(rounds in prop::collection::vec(prop::collection::vec((0u64..40, 1u64..1_000), 0..30), 1..30)) {
+            let mut ledger = Ledger::default();
+            let mut before: BTreeMap<(String, bool, u64), u64> = BTreeMap::new();
+            let mut sum = 0;
+            for (round, grown) in (2..).zip(rounds) {
+                let mut merged: BTreeMap<Culprit, u64> = BTreeMap::new();
+                for (number, ns) in grown {
+                    *merged.entry(who(number).filter(|_| number != 7)).or_default() += ns;
+                    sum += ns;
+                }
+                ledger.take(Wall(round), merged);
+                let now: BTreeMap<_, _> = ledger
+                    .told(Wall(1))
+                    .map(|blamed| ((blamed.name, blamed.kind == CulpritKind::Host, blamed.since.0), blamed.ns))
+                    .collect();
+                prop_assert_eq!(now.values().sum::<u64>(), sum);
+                prop_assert!(now.len() <= TOP + 2);
+                for (series, ns) in &now {
+                    prop_assert!(before.get(series).is_none_or(|before| before <= ns), "{:?}", series);
+                }
+                before = now;
+            }
+        }
+    }
+}
