@@ -31,6 +31,7 @@ mod ages;
 pub mod bpf;
 mod collect;
 mod conservation;
+mod crowd;
 mod feed;
 mod handle;
 mod meter;
@@ -49,6 +50,7 @@ mod live_tests;
 #[cfg(test)]
 mod thread_tests;
 
+pub use crowd::Crowd;
 pub use handle::SamplerHandle;
 pub use named::NamedThreads;
 pub use node::{Collection, Node};
