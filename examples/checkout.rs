@@ -71,6 +71,8 @@ fn request(tracer: &SdkTracer, number: u32, cpu: Duration) -> Result<String> {
     let start = SystemTime::now();
     let mut span = tracer.span_builder("POST /checkout").with_kind(SpanKind::Server).with_start_time(start).start(tracer);
     span.set_attribute(KeyValue::new("checkout.request", i64::from(number)));
+    // The thread as the kernel numbers it in this pid namespace: with `traces.threads.enabled` the span gets its waiting alone.
+    span.set_attribute(KeyValue::new("thread.id", i64::from(rustix::thread::gettid().as_raw_nonzero().get())));
 
     burn(cpu);
 

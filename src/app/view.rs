@@ -6,8 +6,8 @@ use crate::config::meaning::{AssociationRule, Traces};
 use crate::containers::resource_stamps;
 use crate::diagnose::Hints;
 use crate::enrich::{MeshDelay, NodeView, Seen};
-use crate::model::{Claims, DelayKind, Match, Mono, Scope, Subject, TaskKey, Wall, Window};
-use crate::source::Node;
+use crate::model::{Claims, ContainerKey, DelayKind, Match, Mono, Scope, Subject, TaskKey, Wall, Window};
+use crate::source::{Crowd, Node};
 
 /// Coverage with which a thread's own window is told. Below, the wider scope is, if it knows more.
 const ENOUGH: f64 = 0.5;
@@ -25,6 +25,46 @@ impl View {
     /// `about`: resource attributes true of the whole node (`host.name`, `k8s.node.name`).
     pub fn new(node: Arc<Node>, traces: &Traces, about: Arc<[(&'static str, String)]>) -> Self {
         Self { node, rules: traces.association.clone().into(), trust_claims: traces.trust_claims, about }
+    }
+
+    /// What helps to judge a window in which nobody saw who ran.
+    fn hints(&self, target: &Match, scope: Scope, window: &Window, start: Wall, end: Wall) -> Hints {
+        if window.self_ns.is_some() {
+            return Hints::default();
+        }
+        let of_subject = target.subjects.iter().filter_map(|subject| match subject {
+            Subject::Container(key) => Some(*key),
+            Subject::Process(_) | Subject::Task(_) => None,
+        });
+        let part = matches!(scope, Scope::Thread | Scope::Process);
+        let keys: Vec<ContainerKey> = match (&target.container, part) {
+            (Some(container), true) => vec![container.key],
+            _ => of_subject.collect(),
+        };
+        let crowds: Vec<Crowd> = keys.iter().filter_map(|key| self.node.crowd(*key)).collect();
+        if crowds.is_empty() || crowds.len() < keys.len() {
+            return Hints { beside_ns: if part { u64::MAX } else { 0 }, ..Hints::default() };
+        }
+        let cpus = self.node.cpus();
+        let sum = |each: &dyn Fn(&Crowd) -> Option<u32>| crowds.iter().map(each).try_fold(0_u32, |sum, one| Some(sum.saturating_add(one?)));
+        let clock_runs = window.throttled_ns.is_none() && window.throttled_clock_ns.is_some_and(|ns| ns > 0);
+        let beside_ns = if part && clock_runs { self.beside(&keys, window, start, end) } else { 0 };
+        Hints {
+            cpus: sum(&|crowd| cpus.map(|cpus| cpus.min(crowd.tasks))),
+            tasks: sum(&|crowd| Some(crowd.tasks)),
+            // Of several containers on the same CPUs it is not known who may use which.
+            allowed: if crowds.len() == 1 { sum(&|crowd| crowd.allowed) } else { cpus },
+            beside_ns,
+        }
+    }
+
+    /// What other tasks of the container waited.
+    fn beside(&self, keys: &[ContainerKey], window: &Window, start: Wall, end: Wall) -> u64 {
+        let whole: Vec<Subject> = keys.iter().copied().map(Subject::Container).collect();
+        let whole = self.node.history().window_of(&whole, start, end).delay_ns.get(DelayKind::Cpu);
+        let own = window.delay_ns.get(DelayKind::Cpu);
+        // Not less than 1: 0 would mean that there is nobody else.
+        whole.zip(own).map_or(u64::MAX, |(whole, own)| whole.saturating_sub(own).max(1))
     }
 
     /// The thread that a span means by this number.
@@ -51,17 +91,18 @@ impl NodeView for View {
     }
 
     fn seen(&self, target: &Match, start: Wall, end: Wall, thread: Option<u32>) -> Seen {
-        let hints = Hints::default();
         let task = thread.and_then(|own_tid| self.task(target, own_tid, start));
         let own = task.map(|task| self.node.history().window(Subject::Task(task), start, end));
-        if let Some(window) = own.as_ref().filter(|window| window.coverage >= ENOUGH) {
-            return Seen { scope: Scope::Thread, window: window.clone(), hints };
-        }
-        let window = self.window(target, start, end, thread);
-        match own {
-            Some(own) if own.coverage > window.coverage => Seen { scope: Scope::Thread, window: own, hints },
-            _ => Seen { scope: target.scope, window, hints },
-        }
+        let (scope, window) = match own {
+            Some(own) if own.coverage >= ENOUGH => (Scope::Thread, own),
+            own => {
+                let wider = self.window(target, start, end, thread);
+                let better = own.filter(|own| own.coverage > wider.coverage);
+                better.map_or((target.scope, wider), |own| (Scope::Thread, own))
+            }
+        };
+        let hints = self.hints(target, scope, &window, start, end);
+        Seen { scope, window, hints }
     }
 
     fn mesh(&self, target: &Match, start: Wall, end: Wall) -> MeshDelay {

@@ -1,6 +1,7 @@
 //! Child processes of the demo: this same binary under hidden commands, ended by pid when dropped.
 
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -19,6 +20,8 @@ impl Actor {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
+            // Ctrl-C is for the demo, which ends them: one that ends by itself would look like the end of its scene.
+            .process_group(0)
             .spawn()?;
         Ok(Self { child })
     }

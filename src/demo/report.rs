@@ -61,6 +61,8 @@ pub struct Outcome {
 /// Relative error up to which spans and truth agree. Where every wait is seen, or a thread is read by itself, the two are within
 /// 2 %; a container's numbers hold the waits of the SDK's own threads too, on a crowded machine up to a seventh (measured).
 const TOLERANCE: f64 = 0.2;
+/// Whoever ran during less of the waiting is no culprit, as on a single span.
+const LEAST_SHARE: f64 = 0.1;
 /// Below this much waiting nothing was demonstrated.
 const DELAY_MIN_S: f64 = 0.05;
 
@@ -138,7 +140,7 @@ fn culprit(requests: &[(&Span, f64, f64)]) -> (Option<String>, Option<f64>) {
     }
     let total: f64 = requests.iter().map(|(_, delay, _)| delay).sum();
     match blamed.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)) {
-        Some((name, time)) if total > 0.0 => (Some(name.to_owned()), Some(time / total)),
+        Some((name, time)) if time >= LEAST_SHARE * total && total > 0.0 => (Some(name.to_owned()), Some(time / total)),
         _ => (None, None),
     }
 }

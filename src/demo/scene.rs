@@ -69,8 +69,9 @@ pub async fn run(settings: &Settings, telemetry: Arc<Telemetry>, interrupted: im
     let address = receiver.addresses.iter().map(|(_, address)| address.to_string()).next().unwrap_or_default();
     let agent = Agent::start(load(&format!(include_str!("demo.yaml"), downstream = address))?, telemetry).await?;
     let played = tokio::select! {
-        played = play(settings, &agent, &received, &tasks) => played,
+        biased;
         () = interrupted => Err(DemoError::Interrupted),
+        played = play(settings, &agent, &received, &tasks) => played,
     };
     agent.stop().await;
     receiver.shutdown(Duration::from_secs(1)).await;

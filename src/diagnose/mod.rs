@@ -5,11 +5,14 @@
 //! T + N + S + M + B. What of the CPU wait no source could tell apart (C) is a candidate of its own, `cpu`.
 //!
 //! What it deliberately does not do: name a culprit, look at more than one window, or guess. Where the throttled part is not
-//! known but the cgroup's throttle clock is, only that much counts as throttled as must have been (`throttle.rs`).
+//! known but the cgroup's throttle clock is, only that much counts as throttled as must have been (`throttle.rs`); where nobody saw
+//! who ran, a wait counts as the scope's own doing only where its own tasks are more than its CPUs (`crowding.rs`).
 
+mod crowding;
+mod hints;
 mod throttle;
 
-pub use throttle::Hints;
+pub use hints::Hints;
 
 use crate::model::{DelayKind, Verdict, Window};
 
@@ -53,7 +56,8 @@ impl Parts {
         let cpu = cpu.unwrap_or(0);
         let throttled = window.throttled_ns.unwrap_or_else(|| throttle::least(cpu, window.throttled_clock_ns, duration_ns, hints));
         let told_apart = |part: Option<u64>| part.unwrap_or(0);
-        let (neighbor, own) = (told_apart(window.neighbor_ns), told_apart(window.self_ns));
+        let neighbor = told_apart(window.neighbor_ns);
+        let own = window.self_ns.unwrap_or_else(|| crowding::own(cpu, cpu.saturating_sub(throttled), window.run_ns, duration_ns, hints));
         let not_separable = cpu.saturating_sub(throttled).saturating_sub(neighbor).saturating_sub(own);
         Some(Self([
             (Verdict::Throttled, throttled),

@@ -148,7 +148,7 @@ proptest! {
     #[test]
     fn hints_change_nothing_where_the_throttled_part_is_known((window, duration) in near_windows(), cpus in 0u32..5, tasks in 0u32..9) {
         let window = Window { throttled_ns: Some(window.throttled_ns.unwrap_or(0)), ..window };
-        let hints = Hints { cpus: Some(cpus), tasks: Some(tasks) };
+        let hints = Hints { cpus: Some(cpus), tasks: Some(tasks), ..Hints::default() };
         prop_assert_eq!(verdict(&window, duration, hints), verdict(&window, duration, Hints::default()));
     }
 }

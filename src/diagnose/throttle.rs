@@ -10,17 +10,13 @@
 //! * At most n tasks can wait otherwise, and less than n while a CPU is held back: W − T ≤ n·D − G.
 //! * Nobody waits otherwise while all m CPUs are held back, which lasts at least G − (m − 1)·D: W − T ≤ n·(m·D − G).
 //!
+//! Of a scope that is only a part of its cgroup, a thread of it, the other tasks' wait V is known: not more than V of G is theirs,
+//! so that G − V takes the place of G in the first two; the third holds for any part.
+//!
 //! Where the number of tasks is not known but the CPUs are, the throttled share of wall time, G ÷ (m·D), is taken to hold for the
 //! wait as well: an estimate, which errs when the waiting crowds outside the throttled time.
 
-/// What the caller knows of the scope beside its window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hints {
-    /// CPUs the scope can have run on: the smaller of those it is allowed and its tasks; too many is safe, too few is not.
-    pub cpus: Option<u32>,
-    /// Tasks of the scope alive in the window; too many is safe, too few is not.
-    pub tasks: Option<u32>,
-}
+use super::Hints;
 
 /// The least part of `wait_ns` that was under quota. 0 where nothing can be said.
 pub(super) fn least(wait_ns: u64, clock_ns: Option<u64>, duration_ns: u64, hints: Hints) -> u64 {
@@ -28,15 +24,16 @@ pub(super) fn least(wait_ns: u64, clock_ns: Option<u64>, duration_ns: u64, hints
         return 0;
     };
     let (wait, clock, duration) = (u128::from(wait_ns), u128::from(clock_ns), u128::from(duration_ns));
-    let mut least = clock;
+    let own_clock = clock.saturating_sub(u128::from(hints.beside_ns));
+    let mut least = own_clock;
     if let Some(tasks) = hints.tasks {
         let tasks = u128::from(tasks.max(1));
-        least = least.max((wait + clock).saturating_sub(tasks * duration));
+        least = least.max((wait + own_clock).saturating_sub(tasks * duration));
         if let Some(cpus) = hints.cpus {
             let free = (u128::from(cpus.max(1)) * duration).saturating_sub(clock);
             least = least.max(wait.saturating_sub(tasks.saturating_mul(free)));
         }
-    } else if let Some(cpus) = hints.cpus {
+    } else if let (Some(cpus), 0) = (hints.cpus, hints.beside_ns) {
         let wall = (u128::from(cpus.max(1)) * duration).max(1);
         least = least.max(wait.saturating_mul(clock.min(wall)) / wall);
     }
@@ -51,6 +48,10 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
+    fn hints(cpus: Option<u32>, tasks: Option<u32>) -> Hints {
+        Hints { cpus, tasks, ..Hints::default() }
+    }
+
     #[track_caller]
     fn check(wait: u64, clock: Option<u64>, duration: u64, hints: Hints, expected: std::ops::RangeInclusive<u64>) {
         let least = least(wait, clock, duration, hints);
@@ -60,7 +61,7 @@ mod tests {
     #[test]
     fn without_a_clock_or_without_growth_nothing_is_claimed() {
         check(SECOND, None, SECOND, Hints::default(), 0..=0);
-        check(SECOND, Some(0), SECOND, Hints { cpus: Some(1), tasks: Some(1) }, 0..=0);
+        check(SECOND, Some(0), SECOND, hints(Some(1), Some(1)), 0..=0);
     }
 
     /// Quota 20 ms in 100 ms for 5 s on two CPUs, as measured: one thread waited 3.924 s, of it 3.864 s throttled.
@@ -74,15 +75,15 @@ mod tests {
     fn several_threads_need_the_hints() {
         let (wait, clock) = (18_788_000_000, Some(8_777_000_000));
         check(wait, clock, 5 * SECOND, Hints::default(), 8_777_000_000..=8_777_000_000);
-        check(wait, clock, 5 * SECOND, Hints { cpus: Some(2), tasks: Some(4) }, 13 * SECOND..=17_400_000_000);
-        check(wait, clock, 5 * SECOND, Hints { cpus: Some(2), tasks: None }, 15 * SECOND..=17_400_000_000);
+        check(wait, clock, 5 * SECOND, hints(Some(2), Some(4)), 13 * SECOND..=17_400_000_000);
+        check(wait, clock, 5 * SECOND, hints(Some(2), None), 15 * SECOND..=17_400_000_000);
     }
 
     #[test]
     fn never_more_than_the_wait() {
         check(SECOND, Some(9 * SECOND), 5 * SECOND, Hints::default(), SECOND..=SECOND);
-        check(0, Some(SECOND), SECOND, Hints { cpus: Some(1), tasks: Some(1) }, 0..=0);
-        check(u64::MAX, Some(u64::MAX), u64::MAX, Hints { cpus: Some(u32::MAX), tasks: Some(u32::MAX) }, 0..=u64::MAX);
+        check(0, Some(SECOND), SECOND, hints(Some(1), Some(1)), 0..=0);
+        check(u64::MAX, Some(u64::MAX), u64::MAX, hints(Some(u32::MAX), Some(u32::MAX)), 0..=u64::MAX);
     }
 
     /// One tick of a scheduler drawn by lot: which CPUs hold the cgroup back, how many tasks wait on each, and whether one runs
@@ -126,11 +127,42 @@ mod tests {
             let duration = ticks.len() as u64 * TICK;
             for hints in [
                 Hints::default(),
-                Hints { cpus: None, tasks: Some(tasks as u32) },
-                Hints { cpus: Some(cpus as u32), tasks: Some(tasks as u32) },
+                hints(None, Some(tasks as u32)),
+                hints(Some(cpus as u32), Some(tasks as u32)),
             ] {
                 let least = least(wait, Some(clock), duration, hints);
                 prop_assert!(least <= truth, "{least} of {truth} with {hints:?}");
+            }
+        }
+
+        /// Of one task among others no more is claimed either.
+        #[test]
+        fn claims_no_more_of_one_task_than_its_truth(ticks in ticks(), cpus in 1usize..=3, mine in 0usize..3) {
+            const TICK: u64 = 1_000_000;
+            let mine = mine.min(cpus - 1);
+            let (mut wait, mut beside, mut clock, mut truth, mut tasks) = (0, 0, 0, 0, 1);
+            for tick in &ticks {
+                let mut alive = 0;
+                for cpu in 0..cpus {
+                    let waiting = u64::from(tick.waiting[cpu]).max(u64::from(tick.held_back[cpu]));
+                    alive += waiting + u64::from(tick.running[cpu] && !tick.held_back[cpu]);
+                    clock += if tick.held_back[cpu] { TICK } else { 0 };
+                    // The first that waits on its CPU is the one.
+                    let own = u64::from(cpu == mine && waiting > 0);
+                    wait += own * TICK;
+                    beside += (waiting - own) * TICK;
+                    truth += if tick.held_back[cpu] { own * TICK } else { 0 };
+                }
+                tasks = tasks.max(alive);
+            }
+            let duration = ticks.len() as u64 * TICK;
+            for known in [hints(None, None), hints(None, Some(tasks as u32)), hints(Some(cpus as u32), Some(tasks as u32))] {
+                for beside_ns in [beside, u64::MAX] {
+                    // The task alone is known to be no other's; without others at all it is the whole cgroup.
+                    if beside_ns == 0 { continue }
+                    let least = least(wait, Some(clock), duration, Hints { beside_ns, ..known });
+                    prop_assert!(least <= truth, "{least} of {truth} with {known:?}");
+                }
             }
         }
     }

@@ -20,6 +20,7 @@ fn add(mut sum: Window, other: Window) -> Window {
     }
     sum.throttled_ns = both(sum.throttled_ns, other.throttled_ns);
     sum.throttled_clock_ns = both(sum.throttled_clock_ns, other.throttled_clock_ns);
+    sum.run_ns = both(sum.run_ns, other.run_ns);
     sum.neighbor_ns = both(sum.neighbor_ns, other.neighbor_ns);
     sum.self_ns = both(sum.self_ns, other.self_ns);
     sum.longest_wait_ns = sum.longest_wait_ns.zip(other.longest_wait_ns).map(|(a, b)| a.max(b));

@@ -1,4 +1,4 @@
-//! The readings of one subject, packed: 24 bytes a reading, 64 more where something beside the CPU wait moved.
+//! The readings of one subject, packed: 32 bytes a reading, 64 more where something beside the CPU wait moved.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,9 @@ pub(super) const OTHERS: usize = 8;
 /// Bit of the throttled clock in a set of known values; the bits below are the delay kinds.
 pub(super) const THROTTLED: u16 = 1 << 8;
 
+/// Bit of the run time.
+pub(super) const RUN: u16 = 1 << 9;
+
 /// Rows asked for at least when a deque grows.
 const MIN_GROWTH: usize = 8;
 
@@ -21,6 +24,8 @@ pub(super) struct Row {
     pub(super) at: u64,
     /// CPU wait, ns.
     pub(super) cpu: u64,
+    /// Time on a CPU, ns.
+    pub(super) run: u64,
     /// Number of the record with the other values, wrapping.
     others: u32,
     /// How many intervals so far had, at one of their ends, another number of tasks than one; wrapping.
@@ -67,6 +72,7 @@ impl Series {
         let carried = self.newest_values();
         let (cpu, others) = values(&reading.totals, carried, self.eras.back().map_or(0, |era| era.known));
         let alone = reading.tasks == 1;
+        let run_before = self.rows.back().map_or(0, |row| row.run);
         let middle = self.take_middle(spacing);
         let crowded = match (middle, self.rows.back()) {
             (Some(middle), Some(before)) => before.crowded.wrapping_add(u32::from(middle.crowded != before.crowded || !alone)),
@@ -75,12 +81,13 @@ impl Series {
         };
         self.alone = alone;
         let others = self.note_others(others);
+        let run = reading.totals.run_ns.unwrap_or(0).max(run_before);
         let number = self.first_row.wrapping_add(self.rows.len().try_into().unwrap_or(u64::MAX));
         if self.eras.back().is_none_or(|last| last.known != era.known || last.evidence != era.evidence) {
             self.eras.push_back(Era { first: number, ..era });
         }
         grow(&mut self.rows);
-        self.rows.push_back(Row { at, cpu, others, crowded });
+        self.rows.push_back(Row { at, cpu, run, others, crowded });
     }
 
     /// Takes the newest row out if it stands nearer to the one before than `spacing` and no era begins with it.
@@ -216,7 +223,9 @@ impl Series {
 fn known(totals: &Totals) -> u16 {
     let kinds = DelayKind::ALL.into_iter().filter(|kind| totals.delay_ns.get(*kind).is_some());
     let bits = kinds.fold(0, |bits, kind| bits | 1u16 << (kind as u16));
-    if totals.throttled_ns.is_some() { bits | THROTTLED } else { bits }
+    let bits = if totals.throttled_ns.is_some() { bits | THROTTLED } else { bits };
+    // Without any wait it is a gap, whoever ran.
+    if totals.run_ns.is_some() && bits != 0 { bits | RUN } else { bits }
 }
 
 /// What to store for a reading: unknown values stay as they stood (so that nothing moves in storage), and a value that

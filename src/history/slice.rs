@@ -1,13 +1,15 @@
 //! What happened between two instants: both cuts interpolated, their difference taken.
 
-use super::series::{Era, OTHERS, Row, Series, THROTTLED};
+use super::series::{Era, OTHERS, RUN, Row, Series, THROTTLED};
 use crate::model::{DelayKind, Mono, Window};
 
-/// Cumulative values at one instant: the delay kinds in their order, then the throttled clock.
-type Values = [u64; OTHERS + 1];
+/// Cumulative values at one instant: the delay kinds in their order, then the throttled clock, then the run time.
+type Values = [u64; OTHERS + 2];
 
 /// Index of the throttled clock in [`Values`].
 const THROTTLED_AT: usize = OTHERS;
+/// And of the run time.
+const RUN_AT: usize = OTHERS + 1;
 
 /// Both edges of a window, and the rows around them: `left` and the one after it around `low`, `right` and the one before
 /// it around `high`.
@@ -63,7 +65,7 @@ struct Sum {
 
 impl Sum {
     const fn new(cuts: Cuts) -> Self {
-        Self { cuts, known: u16::MAX, evidence: None, inside: [0; OTHERS + 1], around: [0; OTHERS + 1], covered: 0, any: false }
+        Self { cuts, known: u16::MAX, evidence: None, inside: [0; OTHERS + 2], around: [0; OTHERS + 2], covered: 0, any: false }
     }
 
     fn note(&mut self, era: Era) {
@@ -97,6 +99,9 @@ impl Sum {
         for (kind, value) in DelayKind::ALL.into_iter().zip(self.inside) {
             window.delay_ns.set(kind, (self.known & 1 << (kind as u16) != 0).then_some(value));
         }
+        if self.known & RUN != 0 {
+            window.run_ns = self.inside.get(RUN_AT).copied();
+        }
         if self.known & THROTTLED != 0 {
             let alone = series.row(left)?.crowded == series.row(right)?.crowded;
             window.throttled_clock_ns = self.inside.get(THROTTLED_AT).copied();
@@ -129,9 +134,12 @@ fn at(series: &Series, instant: u64, index: usize) -> Values {
 }
 
 fn values(series: &Series, row: &Row) -> Values {
-    let mut values = [row.cpu; OTHERS + 1];
+    let mut values = [row.cpu; OTHERS + 2];
     for (slot, other) in values.iter_mut().skip(1).zip(series.others(row)) {
         *slot = other;
+    }
+    if let Some(slot) = values.get_mut(RUN_AT) {
+        *slot = row.run;
     }
     values
 }

@@ -111,6 +111,11 @@ impl Host {
         sockets::holders(&self.proc, inode)
     }
 
+    /// The CPUs that a process's main thread may run on, a bit each, the lowest word first; empty where that is not told.
+    pub fn allowed_cpus(&self, pid: u32) -> Result<Vec<u32>, HostError> {
+        process::status(&self.proc, pid, &pid.to_string()).map(|status| status.cpus_allowed)
+    }
+
     /// Threads of a process, ascending; clears `into` first.
     pub fn thread_ids(&self, pid: u32, into: &mut Vec<u32>) -> Result<(), HostError> {
         process::thread_ids(&self.proc, pid, into)

@@ -113,6 +113,8 @@ pub struct ProcessStatus {
     pub ns_tgids: Vec<u32>,
     /// `CapEff`
     pub effective: Option<u64>,
+    /// `Cpus_allowed`: a bit per CPU, the lowest word first; empty where it is not told.
+    pub cpus_allowed: Vec<u32>,
 }
 
 /// Most pid namespaces nest this deep (`MAX_PID_NS_LEVEL`, include/linux/pid_namespace.h), the initial one included.
@@ -128,6 +130,7 @@ pub fn process_status(text: &[u8]) -> ProcessStatus {
             Some(b"Tgid:") => status.tgid = words.next().and_then(number32),
             Some(b"NSpid:") => status.ns_pids = ids(words),
             Some(b"NStgid:") => status.ns_tgids = ids(words),
+            Some(b"Cpus_allowed:") => status.cpus_allowed = words.next().and_then(cpu_mask).unwrap_or_default(),
             Some(b"CapEff:") => status.effective = words.next().and_then(hex),
             _ => {}
         }
@@ -139,6 +142,17 @@ pub fn process_status(text: &[u8]) -> ProcessStatus {
 fn ids<'a>(words: impl Iterator<Item = &'a [u8]>) -> Vec<u32> {
     words.take(NAMESPACE_LEVELS).map(number32).collect::<Option<Vec<u32>>>().unwrap_or_default()
 }
+
+/// Words of 32 bits in hexadecimal, the highest first, with commas between (`bitmap_print_to_pagebuf`, lib/bitmap-str.c).
+fn cpu_mask(word: &[u8]) -> Option<Vec<u32>> {
+    let mask = std::str::from_utf8(word).ok()?.split(',').take(CPU_WORDS).map(|word| u32::from_str_radix(word, 16).ok());
+    let mut mask = mask.collect::<Option<Vec<u32>>>()?;
+    mask.reverse();
+    Some(mask)
+}
+
+/// Words of the largest mask: 8192 CPUs (`NR_CPUS` on x86).
+const CPU_WORDS: usize = 256;
 
 fn hex(word: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(word).ok()?;

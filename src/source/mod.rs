@@ -32,6 +32,7 @@ mod book;
 pub mod bpf;
 mod collect;
 mod conservation;
+mod crowd;
 mod feed;
 mod handle;
 mod ledger;
@@ -52,6 +53,7 @@ mod live_tests;
 #[cfg(test)]
 mod thread_tests;
 
+pub use crowd::Crowd;
 pub use handle::SamplerHandle;
 pub use named::NamedThreads;
 pub use node::{Collection, Node};

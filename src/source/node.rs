@@ -1,16 +1,20 @@
 //! What the sampler writes and everybody else reads.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
-use super::NamedThreads;
+use super::{Crowd, NamedThreads};
 use crate::containers::Index;
 use crate::history::Store;
-use crate::model::{Absence, ContainerSnapshot, NodeSnapshot, Wall};
+use crate::model::{Absence, ContainerKey, ContainerSnapshot, NodeSnapshot, Wall};
 
 /// Most containers that may end between two collections with their final totals kept.
 const MAX_FINISHED: usize = 4_096;
+/// Most crowds remembered; past it all are forgotten, and noted again at the next reading.
+const MAX_CROWDS: usize = 4_096;
 
 /// One collection: everything a metrics export needs.
 #[derive(Clone, Debug)]
@@ -40,6 +44,8 @@ pub struct Node {
     index: RwLock<Index>,
     history: RwLock<Store>,
     threads: RwLock<NamedThreads>,
+    crowds: RwLock<HashMap<ContainerKey, Crowd>>,
+    cpus: AtomicU32,
     slot: Mutex<Slot>,
     containerd: Mutex<Option<Result<(), Absence>>>,
     collections: watch::Sender<u64>,
@@ -53,6 +59,8 @@ impl Node {
             index: RwLock::new(index),
             history: RwLock::new(history),
             threads: RwLock::default(),
+            crowds: RwLock::default(),
+            cpus: AtomicU32::new(0),
             slot: Mutex::default(),
             containerd: Mutex::default(),
             collections: watch::Sender::new(0),
@@ -87,6 +95,30 @@ impl Node {
     /// The same, to change: for the sampler.
     pub(super) fn threads_mut(&self) -> RwLockWriteGuard<'_, NamedThreads> {
         self.threads.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of a container's crowd.
+    #[must_use]
+    pub fn crowd(&self, key: ContainerKey) -> Option<Crowd> {
+        self.crowds.read().unwrap_or_else(PoisonError::into_inner).get(&key).copied()
+    }
+
+    pub(super) fn set_crowd(&self, key: ContainerKey, crowd: Crowd) {
+        let mut crowds = self.crowds.write().unwrap_or_else(PoisonError::into_inner);
+        if crowds.len() >= MAX_CROWDS {
+            crowds.clear();
+        }
+        crowds.insert(key, crowd);
+    }
+
+    /// CPUs of this machine.
+    #[must_use]
+    pub fn cpus(&self) -> Option<u32> {
+        Some(self.cpus.load(Ordering::Relaxed)).filter(|cpus| *cpus > 0)
+    }
+
+    pub(super) fn set_cpus(&self, cpus: u32) {
+        self.cpus.store(cpus, Ordering::Relaxed);
     }
 
     /// Notes whether the container runtime answers; stands among the sources of the next collection. `None` until first told.

@@ -46,6 +46,7 @@ impl Sampler {
         let (at, complete) = self.look(&members);
         if complete {
             self.write_container(key, at, everybody);
+            self.note_crowd(key, at);
         }
         self.members = members;
     }

@@ -57,6 +57,8 @@ pub(super) struct Sampler {
     pub(super) supplied: Known,
     pub(super) accounting: Accounting,
     pub(super) roster: Roster,
+    /// CPUs of this machine; `None` where nobody tells.
+    pub(super) cpus: Option<u32>,
     /// Processes whose threads are read one by one.
     pub(super) watch: Watch,
     /// CPU wait of all tasks, as far as it was seen, since the agent began.
@@ -150,6 +152,8 @@ impl Sampler {
             facts.bpf = Err(if loading.is_some() { Absence::Absent } else { Absence::Failed });
         }
         let plan = ladder::plan(&facts, &settings);
+        let cpus = aya::util::nr_cpus().ok().and_then(|cpus| u32::try_from(cpus).ok());
+        node.set_cpus(cpus.unwrap_or(0));
         let now = mono_now();
         let tick_ns = 1_000_000_000 / host.identity().clock_ticks.max(1);
         Self {
@@ -163,6 +167,7 @@ impl Sampler {
             accounting: Accounting::default(),
             roster: Roster::default(),
             watch: Watch::default(),
+            cpus,
             seen_wait_ns: 0,
             conservation: Conservation::default(),
             epoch: u64::MAX,

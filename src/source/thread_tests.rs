@@ -55,7 +55,7 @@ impl TwoThreads {
     fn new(container: &Container) -> Self {
         let enter = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", container.dir().display());
         let exe = std::env::current_exe().unwrap();
-        let mut child = Command::new("sh")
+        let child = Command::new("sh")
             .args(["-c", &enter, "sh", "unshare", "--pid", "--fork", "--kill-child"])
             .arg(exe)
             .args(["--exact", "source::thread_tests::body_of_two_threads", "--nocapture", "--test-threads=1"])
@@ -64,14 +64,15 @@ impl TwoThreads {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (mut starved, mut calm) = (0, 0);
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let mut made = Self { child, starved: 0, calm: 0 };
+        let output = made.child.stdout.take().unwrap();
+        for line in BufReader::new(output).lines() {
             let line = line.unwrap();
             let number = |name: &str| line.rsplit_once(name).and_then(|(_, number)| number.trim().parse().ok());
-            starved = number("starved ").unwrap_or(starved);
-            calm = number("calm ").unwrap_or(calm);
-            if starved > 0 && calm > 0 {
-                return Self { child, starved, calm };
+            made.starved = number("starved ").unwrap_or(made.starved);
+            made.calm = number("calm ").unwrap_or(made.calm);
+            if made.starved > 0 && made.calm > 0 {
+                return made;
             }
         }
         panic!("the process of two threads did not begin");

@@ -14,6 +14,10 @@ pub struct Agent {
     health: String,
 }
 
+/// What the log says of the eBPF programs.
+const LOADED: &str = "eBPF programs are loaded";
+const REFUSED: &str = "eBPF programs were not loaded";
+
 /// What differs from test to test.
 pub struct Setting<'a> {
     /// OTLP over gRPC, plain.
@@ -43,6 +47,16 @@ impl Agent {
 
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Waits until every single wait is seen; false where its log says that this host cannot supply that.
+    pub fn sees_every_wait(&mut self) -> bool {
+        wait_for("the eBPF programs", Duration::from_secs(60), || {
+            self.process.alive()?;
+            let log = self.process.log();
+            let says = |what: &str| log.contains(what).then_some(what == LOADED);
+            [LOADED, REFUSED].into_iter().find_map(says).ok_or_else(|| "neither loaded nor refused yet".to_owned())
+        })
     }
 
     /// Its exit code after SIGTERM.

@@ -47,12 +47,13 @@ impl Jaeger {
         jaeger
     }
 
-    /// All spans of a service, once there are so many.
+    /// All spans of a service, once there are so many that are nobody's children.
     pub fn spans(&self, service: &str, least: usize) -> Vec<Span> {
         wait_for("spans in Jaeger", Duration::from_secs(60), || {
             let path = format!("/api/traces?service={}&limit=100000&lookback=1h", http::query_value(service));
             let spans = spans_of(&http::get_json(&self.query, &path)?);
-            if spans.len() >= least { Ok(spans) } else { Err(format!("{} of {least} spans", spans.len())) }
+            let roots = spans.iter().filter(|span| span.parent_id.is_none()).count();
+            if roots >= least { Ok(spans) } else { Err(format!("{roots} of {least} spans")) }
         })
     }
 }
@@ -62,6 +63,11 @@ impl Jaeger {
 pub struct Span {
     pub trace_id: String,
     pub span_id: String,
+    pub parent_id: Option<String>,
+    pub name: String,
+    /// Begin and end, unix microseconds.
+    pub start_us: u64,
+    pub end_us: u64,
     /// Attributes of the span.
     pub tags: Value,
     /// Attributes of its resource.
@@ -100,6 +106,10 @@ fn spans_of(answer: &Value) -> Vec<Span> {
             .map(|span| Span {
                 trace_id: span["traceID"].as_str().unwrap().to_owned(),
                 span_id: span["spanID"].as_str().unwrap().to_owned(),
+                parent_id: span["references"][0]["spanID"].as_str().map(str::to_owned),
+                name: span["operationName"].as_str().unwrap().to_owned(),
+                start_us: span["startTime"].as_u64().unwrap(),
+                end_us: span["startTime"].as_u64().unwrap() + span["duration"].as_u64().unwrap(),
                 tags: span["tags"].clone(),
                 process: trace["processes"][span["processID"].as_str().unwrap()]["tags"].clone(),
             })
