@@ -62,7 +62,6 @@ pub fn stamps(about: &About) -> Arc<[(&'static str, String)]> {
 /// What enrichment is told.
 pub fn enrich(config: &Config, host: &Host) -> enrich::Settings {
     let plan = ladder::plan(&host.probe(), &config.sources);
-    let hints = Hints::default();
     enrich::Settings {
         claim_names: claim_names(config),
         thread_attribute: config.traces.thread_attribute.clone(),
@@ -70,7 +69,7 @@ pub fn enrich(config: &Config, host: &Host) -> enrich::Settings {
             min_wait_ns: events.min_wait.as_nanos().try_into().unwrap_or(u64::MAX),
             max_per_span: events.max_per_span,
         }),
-        verdict: Box::new(move |window, duration_ns| verdict(window, duration_ns, hints)),
+        verdict: Box::new(move |window, duration_ns| verdict(window, duration_ns, Hints { cpus: window.cpus, tasks: None })),
         best_evidence: plan.best().unwrap_or(Evidence::Cgroup),
         resolution_ns: config.sources.resolution.as_nanos().try_into().unwrap_or(u64::MAX),
         max_added: enrich::Settings::MAX_ADDED,

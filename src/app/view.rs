@@ -37,7 +37,12 @@ impl NodeView for View {
     }
 
     fn window(&self, target: &Match, start: Wall, end: Wall, _thread: Option<u32>) -> Window {
-        self.node.history().window_of(&target.subjects, start, end)
+        let mut window = self.node.history().window_of(&target.subjects, start, end);
+        // Only where the throttled part has to be concluded from the cgroup's clock do the CPUs matter.
+        if window.throttled_ns.is_none() && window.throttled_clock_ns.is_some_and(|growth| growth > 0) {
+            window.cpus = self.node.index().allowed_cpus(target);
+        }
+        window
     }
 
     fn mesh(&self, target: &Match, start: Wall, end: Wall) -> MeshDelay {

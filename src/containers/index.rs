@@ -13,7 +13,7 @@ use super::lives::Life;
 use super::processes::Processes;
 use super::record::RuntimeContainer;
 use super::tags::Tags;
-use crate::model::{Container, ContainerKey, Mono, ProcessKey};
+use crate::model::{Container, ContainerKey, Match, Mono, ProcessKey, Subject};
 
 /// Most containers alive at once, and most that a runtime may list; later ones are not taken in.
 pub const MAX_CONTAINERS: usize = 4_096;
@@ -136,6 +136,23 @@ impl Index {
     /// Containers alive, pause containers and units included.
     pub fn live(&self) -> impl Iterator<Item = &Arc<Container>> {
         self.lives.values().filter(|life| life.died.is_none()).map(|life| &life.container)
+    }
+
+    /// Notes how many CPUs a container may run on.
+    pub fn note_cpus(&mut self, key: ContainerKey, cpus: Option<u32>) {
+        if let Some(life) = self.lives.get_mut(&key) {
+            life.cpus = cpus;
+        }
+    }
+
+    /// CPUs that whoever was found may run on; of a pod's containers the most.
+    #[must_use]
+    pub fn allowed_cpus(&self, found: &Match) -> Option<u32> {
+        let keys = found.subjects.iter().map(|subject| match subject {
+            Subject::Container(key) => Some(*key),
+            Subject::Process(_) | Subject::Task(_) => found.container.as_ref().map(|container| container.key),
+        });
+        keys.map(|key| self.lives.get(&key?)?.cpus).try_fold(0, |most, cpus| Some(most.max(cpus?))).filter(|cpus| *cpus > 0)
     }
 
     /// Living processes of a container.

@@ -252,6 +252,24 @@ fn a_placed_path_whose_process_never_came_is_swept() {
 }
 
 #[test]
+fn a_pod_may_run_on_the_most_that_one_of_its_containers_may() {
+    let mut node = Node::new();
+    let [one, two] = ["aa", "bb"].map(|start| node.start(in_pod(&hex(start), 10, "u", start), &pod_path("u", &hex(start))));
+    let of = |node: &Node, claims: &[(&str, &str)]| {
+        let claims: Vec<_> = claims.iter().map(|(name, value)| (*name, crate::containers::fixture::text(value))).collect();
+        node.index.allowed_cpus(&node.find(&claims).unwrap())
+    };
+    let (pod, container) = (("k8s.pod.uid", "u"), ("k8s.container.name", "bb"));
+    assert_eq!(of(&node, &[pod]), None);
+    node.index.note_cpus(one, Some(4));
+    assert_eq!(of(&node, &[pod]), None, "one of them may run on more");
+    node.index.note_cpus(two, Some(2));
+    assert_eq!((of(&node, &[pod]), of(&node, &[pod, container])), (Some(4), Some(2)));
+    node.index.note_cpus(two, None);
+    assert_eq!(of(&node, &[pod, container]), None);
+}
+
+#[test]
 fn the_epoch_moves_whenever_a_placement_could() {
     let mut node = Node::new();
     let mut last = node.index.placement_epoch();

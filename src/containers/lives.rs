@@ -20,6 +20,8 @@ pub(super) struct Life {
     pub(super) init: Option<Init>,
     /// Cgroup paths that belong to this life alone.
     pub(super) own_paths: Vec<Vec<u8>>,
+    /// CPUs its cgroup may run on.
+    pub(super) cpus: Option<u32>,
     pub(super) born: Mono,
     pub(super) died: Option<Mono>,
 }
@@ -53,6 +55,7 @@ impl Index {
             init_pid: None,
             init: None,
             own_paths: Vec::new(),
+            cpus: None,
             born: now,
             died: None,
         };

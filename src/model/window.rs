@@ -103,6 +103,8 @@ pub struct Window {
     pub throttled_ns: Option<u64>,
     /// Growth of the cgroup's throttled time inside the window (wall time per CPU): a hint for the verdict, no attribute.
     pub throttled_clock_ns: Option<u64>,
+    /// CPUs the subject may run on: a hint for the verdict, no attribute.
+    pub cpus: Option<u32>,
     /// Of the CPU wait: while other containers, units or host tasks ran (needs single waits).
     pub neighbor_ns: Option<u64>,
     /// Of the CPU wait: while the subject's own tasks ran (needs single waits).

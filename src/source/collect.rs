@@ -19,14 +19,20 @@ impl Sampler {
         self.read_kernel_threads(&before);
         let node_wide = self.host.node();
         let unexplained_ratio = self.conservation.observe(self.seen_wait_ns, &before, &node_wide.cpus);
-        for cell in self.roster.cells.values_mut() {
+        let mut cpus = Vec::with_capacity(self.roster.cells.len());
+        for (key, cell) in &mut self.roster.cells {
             if let Some(dirs) = &cell.dirs {
                 let stat = self.host.cgroup_stat(dirs);
                 // Files of a container that just ended are gone; what they said last is its final word.
                 if stat != Default::default() {
+                    cpus.push((*key, stat.cpus));
                     cell.stat = stat;
                 }
             }
+        }
+        {
+            let mut index = self.node.index_mut();
+            cpus.into_iter().for_each(|(key, cpus)| index.note_cpus(key, cpus));
         }
         let live: Vec<Arc<Container>> = self.node.index().live().map(Arc::clone).collect();
         let containers = live.iter().filter_map(|container| self.snapshot(container)).collect();
