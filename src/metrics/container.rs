@@ -19,6 +19,9 @@ pub(super) fn fill(sheet: &mut Sheet<'_>, snapshot: &ContainerSnapshot, at: Mono
         single_waits(sheet, singles);
     }
     reclaim(sheet, &names::CONTAINER_MEMORY_RECLAIM_PAGES, life, snapshot.cgroup.reclaim_pages);
+    for (number, (page, value)) in key::MEMORY_PAGE.values.iter().zip(snapshot.cgroup.refaults).enumerate() {
+        sheet.counter(&names::CONTAINER_MEMORY_REFAULTS, Point::of(number, &[(key::MEMORY_PAGE.key, page)]), life, value);
+    }
     for (number, (event, value)) in key::MEMORY_EVENT.values.iter().zip(snapshot.cgroup.memory_events).enumerate() {
         sheet.counter(&names::CONTAINER_MEMORY_EVENTS, Point::of(number, &[(key::MEMORY_EVENT.key, event)]), life, value);
     }
@@ -116,6 +119,8 @@ fn quota(sheet: &mut Sheet<'_>, cgroup: &CgroupStat, life: Wall) {
     sheet.counter(&names::CONTAINER_CPU_PERIODS, Point::default(), life, cgroup.periods);
     sheet.counter(&names::CONTAINER_CPU_THROTTLED_PERIODS, Point::default(), life, cgroup.throttled_periods);
     sheet.gauge(&names::CONTAINER_CPU_LIMIT, Point::default(), cgroup.cpu_limit);
+    sheet.gauge(&names::CONTAINER_CPU_ALLOWED, Point::default(), cgroup.cpus.map(f64::from));
+    sheet.gauge(&names::CONTAINER_CPU_WEIGHT, Point::default(), cgroup.cpu_weight);
     // A burst is a property of a quota: without one it says nothing.
     let burst = cgroup.cpu_burst_ns.filter(|_| cgroup.cpu_limit.is_some());
     sheet.gauge(&names::CONTAINER_CPU_BURST, Point::default(), burst.map(seconds));

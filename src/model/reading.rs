@@ -56,6 +56,10 @@ pub struct CgroupStat {
     pub cpu_limit_known: bool,
     /// `cpu.max.burst` / `cpu.cfs_burst_us`.
     pub cpu_burst_ns: Option<u64>,
+    /// CPUs it may run on (`cpuset.cpus.effective` of it or the nearest cgroup above / `cpuset.effective_cpus`).
+    pub cpus: Option<u32>,
+    /// Its share where CPUs are short, 100 being a cgroup's default (`cpu.weight` / `cpu.shares` × 100 ÷ 1024).
+    pub cpu_weight: Option<f64>,
     /// `memory.current` / `memory.usage_in_bytes`.
     pub memory_usage: Option<u64>,
     /// Usage less inactive file pages, as the kubelet computes it.
@@ -68,6 +72,8 @@ pub struct CgroupStat {
     pub memory_events: [Option<u64>; 5],
     /// Pages: direct scanned, direct reclaimed, kswapd scanned, kswapd reclaimed (v2 `memory.stat`, 6.0+).
     pub reclaim_pages: [Option<u64>; 4],
+    /// Pages read again soon after they had been evicted: anonymous, file.
+    pub refaults: [Option<u64>; 2],
     /// PSI totals in ns: `[cpu, memory, io, irq]`, each `[some, full]`.
     pub pressure_ns: [[Option<u64>; 2]; 4],
 }

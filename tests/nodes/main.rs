@@ -145,8 +145,13 @@ fn told(stat: &CgroupStat) -> Map<String, Value> {
         put(&format!("pressure_{resource}_some_ns"), some);
         put(&format!("pressure_{resource}_full_ns"), full);
     }
+    for (page, value) in ["anon", "file"].iter().zip(stat.refaults) {
+        put(&format!("refaults_{page}"), value);
+    }
+    put("cpus", stat.cpus.map(u64::from));
     let mut known: Map<String, Value> = named.into_iter().filter_map(|(name, value)| Some((name, json!(value?)))).collect();
     assert!(stat.cpu_limit.is_none() || stat.cpu_limit_known);
+    known.extend(stat.cpu_weight.map(|weight| ("cpu_weight".to_owned(), json!(weight))));
     known.extend(stat.cpu_limit.map(|limit| ("cpu_limit".to_owned(), json!(limit))));
     known
 }

@@ -37,6 +37,7 @@ impl Place {
 pub struct CgroupDirs {
     pub(super) cpu: Option<Place>,
     pub(super) cpuacct: Option<Place>,
+    pub(super) cpuset: Option<Place>,
     pub(super) memory: Option<Place>,
     pub(super) unified: Option<Place>,
     /// One of any hierarchy, for its processes.
@@ -98,13 +99,13 @@ impl CgroupDirs {
         };
         let cpu = of("cpu");
         let (cpu_stat, cpu_stat_local) = (kept(cpu.as_ref(), "cpu.stat"), kept(cpu.as_ref(), "cpu.stat.local"));
-        let (cpuacct, memory) = (of("cpuacct"), of("memory"));
+        let (cpuacct, cpuset, memory) = (of("cpuacct"), of("cpuset"), of("memory"));
         let any = unified
             .clone()
             .or_else(|| cpu.clone())
             .or_else(|| memory.clone())
             .or_else(|| places.into_iter().map(|(_, place)| place).next());
-        Self { cpu, cpuacct, memory, unified, any, cpu_stat, cpu_stat_local }
+        Self { cpu, cpuacct, cpuset, memory, unified, any, cpu_stat, cpu_stat_local }
     }
 
     /// No hierarchy carries the mark.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::model::CgroupStat;
-use crate::parse::cgroup::cpu::{Quota, burst_ns, cfs_quota, cpu_max, cpu_stat, cpuacct_stat};
+use crate::parse::cgroup::cpu::{Quota, burst_ns, cfs_quota, cpu_count, cpu_max, cpu_stat, cpuacct_stat, weight};
 use crate::parse::cgroup::memory::{memory_events, memory_events_v1, memory_stat};
 use crate::parse::cgroup::pressure::pressure;
 use crate::parse::text::single;
@@ -27,6 +27,7 @@ pub(crate) fn stat(dirs: &CgroupDirs, clock_ticks: u64) -> CgroupStat {
     if let Some(place) = &dirs.cpu {
         quota(place, &mut stat);
     }
+    stat.cpus = dirs.cpuset.as_ref().and_then(allowed);
     let throttle = dirs.throttle();
     stat.periods = throttle.periods;
     stat.throttled_periods = throttle.throttled_periods;
@@ -71,6 +72,16 @@ fn quota(place: &Place, stat: &mut CgroupStat) {
     stat.cpu_limit = tightest.and_then(Quota::cpus);
     let burst = if place.unified { "cpu.max.burst" } else { "cpu.cfs_burst_us" };
     stat.cpu_burst_ns = burst_ns(&text(&place.dir, burst));
+    // The two files are never in one hierarchy.
+    stat.cpu_weight = weight(&text(&place.dir, "cpu.weight"), &text(&place.dir, "cpu.shares"));
+}
+
+/// CPUs a cgroup may run on. On version 2 one without the controller has those of the nearest cgroup above that has it.
+fn allowed(place: &Place) -> Option<u32> {
+    if !place.unified {
+        return ["cpuset.effective_cpus", "cpuset.cpus"].iter().find_map(|name| cpu_count(&text(&place.dir, name)));
+    }
+    place.upwards().chain([place.top.as_path()]).find_map(|dir| cpu_count(&text(dir, "cpuset.cpus.effective")))
 }
 
 fn memory(place: &Place, stat: &mut CgroupStat) {
@@ -87,6 +98,7 @@ fn memory(place: &Place, stat: &mut CgroupStat) {
     stat.faults_minor = counters.minor_faults();
     stat.faults_major = counters.major_faults;
     stat.reclaim_pages = counters.reclaim_pages;
+    stat.refaults = counters.refaults;
 }
 
 #[cfg(test)]

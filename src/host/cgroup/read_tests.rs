@@ -56,12 +56,16 @@ fn v2() -> Tree {
         ("kubepods.slice/cpu.max".to_owned(), "max 100000\n"),
         (at("cpu.max"), "200000 100000\n"),
         (at("cpu.max.burst"), "2000\n"),
+        (at("cpu.weight"), "79\n"),
+        ("kubepods.slice/cpuset.cpus.effective".to_owned(), "0-2,5\n"),
+        ("cpuset.cpus.effective".to_owned(), "0-7\n"),
         (at("cpu.stat"), "usage_usec 30\nuser_usec 10\nsystem_usec 20\nnr_periods 5\nnr_throttled 4\nthrottled_usec 3\n"),
         (at("cpu.stat.local"), "throttled_usec 9\n"),
         (at("memory.current"), "1000\n"),
         (
             at("memory.stat"),
-            "inactive_file 100\npgfault 50\npgmajfault 5\npgscan_direct 1\npgsteal_direct 2\npgscan_kswapd 3\npgsteal_kswapd 4\n",
+            "inactive_file 100\npgfault 50\npgmajfault 5\npgscan_direct 1\npgsteal_direct 2\npgscan_kswapd 3\npgsteal_kswapd 4\n\
+             workingset_refault_anon 8\nworkingset_refault_file 9\n",
         ),
         (at("memory.events"), "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\n"),
         (at("cpu.pressure"), "some avg10=0.00 avg60=0.00 avg300=0.00 total=7\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=6\n"),
@@ -83,12 +87,15 @@ fn version_two_in_full() {
         cpu_limit: Some(0.5),
         cpu_limit_known: true,
         cpu_burst_ns: Some(2_000_000),
+        cpus: Some(4),
+        cpu_weight: Some(79.0),
         memory_usage: Some(1000),
         memory_working_set: Some(900),
         faults_minor: Some(45),
         faults_major: Some(5),
         memory_events: [Some(1), Some(2), Some(3), Some(4), Some(5)],
         reclaim_pages: [Some(1), Some(2), Some(3), Some(4)],
+        refaults: [Some(8), Some(9)],
         pressure_ns: [[Some(7000), Some(6000)], [None; 2], [Some(8000), None], [None; 2]],
     };
     let path = "0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope";
@@ -110,18 +117,23 @@ fn a_removed_cgroup_is_empty() {
     assert!(v2().dirs("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope (deleted)").is_empty());
 }
 
-const V1: [(&str, &str); 4] = [
+const V1: [(&str, &str); 5] = [
+    ("cpuset", "cgroup cgroup rw,cpuset"),
     ("cpu", "cgroup cgroup rw,cpu"),
     ("cpuacct", "cgroup cgroup rw,cpuacct"),
     ("memory", "cgroup cgroup rw,memory"),
     ("systemd", "cgroup cgroup rw,xattr,name=systemd"),
 ];
-const V1_PATHS: &str = "4:memory:/docker/{id}\n2:cpuacct:/docker/{id}\n1:cpu:/docker/{id}\n9:name=systemd:/docker/{id}\n";
+const V1_PATHS: &str =
+    "5:cpuset:/docker/{id}\n4:memory:/docker/{id}\n2:cpuacct:/docker/{id}\n1:cpu:/docker/{id}\n9:name=systemd:/docker/{id}\n";
 
 fn v1_files() -> Vec<(String, &'static str)> {
     let at = |name: &str| format!("{}/docker/{ID}/{}", name.split('|').next().unwrap(), name.split('|').nth(1).unwrap());
     vec![
         (at("cpu|cpu.stat"), "nr_periods 5\nnr_throttled 4\nthrottled_time 3000\n"),
+        (at("cpu|cpu.shares"), "512\n"),
+        (at("cpuset|cpuset.cpus"), "\n"),
+        (at("cpuset|cpuset.effective_cpus"), "1,3\n"),
         (at("cpu|cpu.cfs_quota_us"), "150000\n"),
         (at("cpu|cpu.cfs_period_us"), "100000\n"),
         ("cpu/docker/cpu.cfs_quota_us".to_owned(), "-1\n"),
@@ -147,6 +159,8 @@ fn v1_stat() -> CgroupStat {
         cpu_limit: Some(1.5),
         cpu_limit_known: true,
         cpu_burst_ns: Some(0),
+        cpus: Some(2),
+        cpu_weight: Some(50.0),
         memory_usage: Some(1000),
         memory_working_set: Some(900),
         faults_minor: Some(45),
@@ -203,6 +217,8 @@ fn damaged_files_cost_their_own_fields() {
         (format!("docker/{ID}/memory.stat"), "\u{0}\n"),
         (format!("docker/{ID}/memory.events"), "max\n"),
         (format!("docker/{ID}/cpu.pressure"), "garbage"),
+        (format!("docker/{ID}/cpu.weight"), "idle\n"),
+        (format!("docker/{ID}/cpuset.cpus.effective"), "3-\n"),
     ];
     let stat = tree(&[("", "cgroup2 cgroup2 rw")], &files).stat("0::/docker/{id}");
     assert_eq!(stat, CgroupStat { throttled_periods: Some(4), ..CgroupStat::default() });

@@ -13,10 +13,13 @@ use crate::parse::cgroup::tree::procs;
 use super::super::error::{ErrorClass, HostError};
 use super::super::files::{LARGE, Walk, entries, read_path};
 
-/// Cgroups below one container that are looked into.
-const CONTAINER_LIMIT: usize = 4096;
-/// Cgroups counted or searched in a whole hierarchy.
-const NODE_LIMIT: usize = 1 << 17;
+/// Cgroups below one container that are looked into at every reading, ten microseconds each: a container may make a million,
+/// and processes in those past the bound are found by the sweep over all processes.
+const CONTAINER_LIMIT: usize = 128;
+/// Cgroups counted in a whole hierarchy at every collection: three times what the largest nodes have.
+const COUNT_LIMIT: usize = 1 << 14;
+/// Cgroups searched in a whole hierarchy, once.
+const SEARCH_LIMIT: usize = 1 << 17;
 /// Levels below where a walk begins.
 const DEPTH_LIMIT: usize = 64;
 /// Processes listed of one container.
@@ -77,7 +80,7 @@ pub(crate) fn pids(top: &Path, into: &mut Vec<u32>) -> Result<(), HostError> {
 /// Directories of a hierarchy, the root included; `None` where there are too many to count.
 pub(crate) fn count_below(top: &Path) -> Option<u64> {
     let mut count = 0_u64;
-    let whole = walk(top, NODE_LIMIT, DEPTH_LIMIT, |_, _| {
+    let whole = walk(top, COUNT_LIMIT, DEPTH_LIMIT, |_, _| {
         count = count.saturating_add(1);
         Walk::Go
     });
@@ -88,7 +91,7 @@ pub(crate) fn count_below(top: &Path) -> Option<u64> {
 #[expect(clippy::disallowed_methods, reason = "room host opens kernel files: here is where")]
 pub(super) fn find_inode(top: &Path, depth: usize, inode: u64) -> Option<PathBuf> {
     let mut found = None;
-    walk(top, NODE_LIMIT, depth, |dir, level| {
+    walk(top, SEARCH_LIMIT, depth, |dir, level| {
         let here = level == depth && std::fs::metadata(dir).is_ok_and(|meta| std::os::unix::fs::MetadataExt::ino(&meta) == inode);
         if here {
             found = Some(dir.to_owned());
@@ -134,6 +137,19 @@ mod tests {
         let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&wanted).unwrap());
         assert_eq!(find_inode(dir.path(), 2, inode), Some(wanted));
         assert_eq!(find_inode(dir.path(), 1, inode), None);
+    }
+
+    #[test]
+    fn many_children_hide_none_of_the_containers_own_processes() {
+        let dir = tree(&[("c", "5\n3\n")]);
+        for child in 0..10 * CONTAINER_LIMIT {
+            let child = dir.path().join(format!("c/{child}"));
+            std::fs::create_dir(&child).unwrap();
+            std::fs::write(child.join("cgroup.procs"), "7\n").unwrap();
+        }
+        let mut got = Vec::new();
+        pids(&dir.path().join("c"), &mut got).unwrap();
+        assert_eq!(got, [3, 5, 7]);
     }
 
     #[test]

@@ -46,6 +46,12 @@ rows! { Container, CONTAINER_METRICS:
     CONTAINER_CPU_BURST = Gauge Double "stallspan.container.cpu.burst" "s" []
         "CPU time the container may save up in quiet periods and use on top of its quota."
         "cpu.max.burst (v2); cpu.cfs_burst_us (v1)";
+    CONTAINER_CPU_ALLOWED = Gauge Double "stallspan.container.cpu.allowed" "{cpu}" []
+        "CPUs the container may run on."
+        "cpuset.cpus.effective (v2); cpuset.effective_cpus (v1)";
+    CONTAINER_CPU_WEIGHT = Gauge Double "stallspan.container.cpu.weight" "1" []
+        "The container's share among its siblings where CPUs are short; 100 is what a cgroup has by default."
+        "cpu.weight (v2); cpu.shares x 100 / 1024 (v1)";
     CONTAINER_PRESSURE_TIME = Counter Double "stallspan.container.pressure.time" "s" [key::PRESSURE_RESOURCE, key::PRESSURE_STALL_TYPE]
         "Wall-clock time during which some or all of the container's tasks were stalled on a resource."
         "total= of cpu.pressure, memory.pressure, io.pressure, irq.pressure";
@@ -67,6 +73,9 @@ rows! { Container, CONTAINER_METRICS:
     CONTAINER_MEMORY_RECLAIM_PAGES = Counter Int "stallspan.container.memory.reclaim.pages" "{page}" [key::RECLAIM_KIND, key::RECLAIM_STEP]
         "Pages of the container that reclaim looked at and freed."
         "memory.stat pgscan_direct, pgsteal_direct, pgscan_kswapd, pgsteal_kswapd (v2, 6.0 and newer)";
+    CONTAINER_MEMORY_REFAULTS = Counter Int "stallspan.container.memory.refaults" "{page}" [key::MEMORY_PAGE]
+        "Pages of the container that were read again soon after they had been evicted."
+        "memory.stat workingset_refault_anon, workingset_refault_file (5.9 and newer)";
     CONTAINER_MEMORY_EVENTS = Counter Int "stallspan.container.memory.events" "{event}" [key::MEMORY_EVENT]
         "Times the container's memory ran into a boundary, or a task of it was killed for it."
         "memory.events (v2); memory.failcnt as max, memory.oom_control oom_kill (v1)";

@@ -52,6 +52,8 @@ pub const PRESSURE_STALL_TYPE: Attribute = Attribute { key: "stallspan.pressure.
 pub const RECLAIM_KIND: Attribute = Attribute { key: "stallspan.reclaim.kind", values: &["direct", "kswapd"] };
 /// What was done with the page.
 pub const RECLAIM_STEP: Attribute = Attribute { key: "stallspan.reclaim.step", values: &["scanned", "reclaimed"] };
+/// What was on the page.
+pub const MEMORY_PAGE: Attribute = Attribute { key: "stallspan.memory.page", values: &["anon", "file"] };
 /// Event of a memory cgroup.
 pub const MEMORY_EVENT: Attribute = Attribute { key: "stallspan.memory.event", values: &["low", "high", "max", "oom", "oom_kill"] };
 /// Length from which a wait counts as long, in seconds.

@@ -121,6 +121,25 @@ pub fn cpuacct_stat(text: &[u8], clock_ticks: u64) -> (Option<u64>, Option<u64>)
     (user, system)
 }
 
+/// `cpu.weight`, or `cpu.shares` (1024 being the default's 100) on version 1.
+#[must_use]
+pub fn weight(weight: &[u8], shares: &[u8]) -> Option<f64> {
+    let of = |text: &[u8]| super::super::text::single(text).and_then(|value| u32::try_from(value).ok()).map(f64::from);
+    of(weight).or_else(|| of(shares).map(|shares| shares * 100.0 / 1024.0))
+}
+
+/// How many CPUs a list like `0-3,8` names (`%*pbl`, lib/vsprintf.c). `None` where it names none or is no such list.
+#[must_use]
+pub fn cpu_count(text: &[u8]) -> Option<u32> {
+    let list = words(text).next()?;
+    list.split(|byte| *byte == b',').try_fold(0_u32, |count, range| {
+        let mut edges = range.splitn(2, |byte| *byte == b'-');
+        let first = super::super::text::number32(edges.next()?)?;
+        let last = edges.next().map_or(Some(first), super::super::text::number32)?;
+        count.checked_add(last.checked_sub(first)?.checked_add(1)?)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -192,6 +211,26 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_cpus_and_weights() {
+        for (list, expected) in [
+            ("0-3,8\n", Some(5)),
+            ("7\n", Some(1)),
+            ("0-1,4-5,9\n", Some(5)),
+            ("\n", None),
+            ("", None),
+            ("3-1\n", None),
+            ("0-\n", None),
+            ("a\n", None),
+            ("0,,1\n", None),
+            ("0-4294967295\n", None),
+            ("0-4294967294,1\n", None),
+        ] {
+            assert_eq!(cpu_count(list.as_bytes()), expected, "{list}");
+        }
+        assert_eq!((weight(b"250\n", b""), weight(b"", b"2048\n"), weight(b"", b"x")), (Some(250.0), Some(200.0), None));
+    }
+
+    #[test]
     fn ticks_and_bursts() {
         assert_eq!(cpuacct_stat(b"user 150\nsystem 3\n", 100), (Some(1_500_000_000), Some(30_000_000)));
         assert_eq!(cpuacct_stat(b"user 150\n", 0), (None, None));
@@ -204,7 +243,7 @@ mod tests {
         #[test]
         fn never_panics(key in proptest::sample::select(vec!["usage_usec", "throttled_time", "user", "max", "5"]), value in "[0-9]{0,22}", rest in proptest::collection::vec(any::<u8>(), 0..40)) {
             let text = [format!("{key} {value}\n").as_bytes(), &rest].concat();
-            let _ = (cpu_stat(&text), cpu_max(&text), cfs_quota(&text, &rest), cpuacct_stat(&text, 100), burst_ns(&text));
+            let _ = (cpu_count(&text), cpu_count(&rest), weight(&text, &rest), cpu_stat(&text), cpu_max(&text), cfs_quota(&text, &rest), cpuacct_stat(&text, 100), burst_ns(&text));
         }
 
         #[test]

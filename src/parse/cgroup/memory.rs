@@ -13,6 +13,8 @@ pub struct MemoryStat {
     pub major_faults: Option<u64>,
     /// Pages: direct scanned, direct reclaimed, kswapd scanned, kswapd reclaimed. Version 2 from 6.0; version 1 never.
     pub reclaim_pages: [Option<u64>; 4],
+    /// Pages read again soon after they had been evicted: anonymous, file. Before 5.9 the kernel does not tell them apart.
+    pub refaults: [Option<u64>; 2],
 }
 
 /// Reads either version. In version 1 plain keys speak of this cgroup alone and `total_` keys of its subtree, which
@@ -32,16 +34,20 @@ pub fn memory_stat(text: &[u8]) -> MemoryStat {
         faults: subtree.faults.or(own.faults),
         major_faults: subtree.major_faults.or(own.major_faults),
         reclaim_pages: own.reclaim_pages,
+        refaults: [0, 1].map(|which| subtree.refaults.get(which).copied().flatten().or(own.refaults.get(which).copied().flatten())),
     }
 }
 
 impl MemoryStat {
     fn set(&mut self, key: &[u8], count: u64) {
         let [direct_scanned, direct_reclaimed, kswapd_scanned, kswapd_reclaimed] = &mut self.reclaim_pages;
+        let [anon_refaults, file_refaults] = &mut self.refaults;
         let field = match key {
             b"inactive_file" => &mut self.inactive_file,
             b"pgfault" => &mut self.faults,
             b"pgmajfault" => &mut self.major_faults,
+            b"workingset_refault_anon" => anon_refaults,
+            b"workingset_refault_file" => file_refaults,
             b"pgscan_direct" => direct_scanned,
             b"pgsteal_direct" => direct_reclaimed,
             b"pgscan_kswapd" => kswapd_scanned,
@@ -86,10 +92,11 @@ mod tests {
     #[test]
     fn version_two() {
         let text = b"anon 4096\nfile 8192\ninactive_file 1000\npgfault 50\npgmajfault 5\npgscan 9\npgsteal 8\n\
-                     pgscan_kswapd 3\npgscan_direct 1\npgsteal_kswapd 4\npgsteal_direct 2\npgscan_khugepaged 9\n";
+                     workingset_refault_anon 6\nworkingset_refault_file 7\nworkingset_refault 9\npgscan_kswapd 3\npgscan_direct 1\npgsteal_kswapd 4\npgsteal_direct 2\npgscan_khugepaged 9\n";
         let stat = memory_stat(text);
         assert_eq!((stat.minor_faults(), stat.major_faults), (Some(45), Some(5)));
         assert_eq!(stat.reclaim_pages, [Some(1), Some(2), Some(3), Some(4)]);
+        assert_eq!(stat.refaults, [Some(6), Some(7)]);
         assert_eq!(stat.working_set(Some(5000)), Some(4000));
         assert_eq!(stat.working_set(Some(500)), Some(0));
         assert_eq!(stat.working_set(None), None);
@@ -97,9 +104,12 @@ mod tests {
 
     #[test]
     fn version_one_means_its_subtree() {
-        let stat = memory_stat(b"inactive_file 1\npgfault 2\npgmajfault 1\ntotal_inactive_file 10\ntotal_pgfault 20\ntotal_pgmajfault 3\n");
+        let stat = memory_stat(
+            b"inactive_file 1\npgfault 2\npgmajfault 1\ntotal_inactive_file 10\ntotal_pgfault 20\ntotal_pgmajfault 3\n\
+            workingset_refault_file 1\ntotal_workingset_refault_file 4\nworkingset_refault_anon 2\n",
+        );
         assert_eq!((stat.inactive_file, stat.minor_faults(), stat.major_faults), (Some(10), Some(17), Some(3)));
-        assert_eq!(stat.reclaim_pages, [None; 4]);
+        assert_eq!((stat.reclaim_pages, stat.refaults), ([None; 4], [Some(2), Some(4)]));
     }
 
     #[test]

@@ -37,6 +37,8 @@ impl Hierarchy {
 pub struct Container {
     child: Child,
     directories: Vec<PathBuf>,
+    /// Cgroups that it made in itself, in the order of their making.
+    nested: Vec<PathBuf>,
 }
 
 /// Parents that were not there before these tests; the last container in one takes it away.
@@ -80,7 +82,7 @@ impl Container {
         script.push_str("exec \"$@\"");
         let child =
             Command::new("sh").arg("-c").arg(script).arg("sh").args(command).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        let container = Self { child, directories };
+        let container = Self { child, directories, nested: Vec::new() };
         container.wait_inside(path);
         container
     }
@@ -91,6 +93,31 @@ impl Container {
         while inside() < self.directories.len() {
             assert!(Instant::now() < deadline, "not in {path} yet");
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Makes a cgroup in itself, below the last one it made, and moves its first process into it, as a systemd inside would.
+    pub fn nest(&mut self, name: &[u8]) {
+        use std::os::unix::ffi::OsStrExt;
+        let depth = self.nested.len() / self.directories.len().max(1);
+        for (number, directory) in self.directories.iter().enumerate() {
+            let above =
+                depth.checked_sub(1).and_then(|depth| self.nested.get(depth * self.directories.len() + number)).unwrap_or(directory);
+            let below = above.join(std::ffi::OsStr::from_bytes(name));
+            fs::create_dir(&below).unwrap_or_else(|why| panic!("{below:?}: {why}"));
+            fs::write(below.join("cgroup.procs"), self.pid().to_string()).unwrap_or_else(|why| panic!("{below:?}: {why}"));
+            self.nested.push(below);
+        }
+    }
+
+    /// Makes this many empty cgroups in itself.
+    pub fn litter(&mut self, count: usize) {
+        for directory in &self.directories {
+            for number in 0..count {
+                let child = directory.join(format!("child-{number}"));
+                fs::create_dir(&child).unwrap_or_else(|why| panic!("{child:?}: {why}"));
+                self.nested.push(child);
+            }
         }
     }
 
@@ -121,7 +148,7 @@ impl Container {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for directory in &self.directories {
+        for directory in self.nested.iter().rev().chain(&self.directories) {
             let deadline = Instant::now() + Duration::from_secs(5);
             while fs::remove_dir(directory).is_err() && directory.exists() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(10));
@@ -131,6 +158,7 @@ impl Container {
             // Not empty: another test's container is in it still.
             let _ = fs::remove_dir(parent);
         }
+        self.nested.clear();
         self.directories.clear();
     }
 }
