@@ -119,7 +119,12 @@ const RETRY: &[Key] = &[
 ];
 
 const OTLP_GRPC: &[Key] = &[
-    key("endpoint", "Address of the server.", Kind::Address(Address::Grpc), Required("otel-collector:4317")),
+    key(
+        "endpoint",
+        "Address of the server. Reached through a tunnel of the proxy in HTTPS_PROXY, where NO_PROXY does not except it.",
+        Kind::Address(Address::Grpc),
+        Required("otel-collector:4317"),
+    ),
     TLS,
     COMPRESSION,
     TIMEOUT,
@@ -130,7 +135,8 @@ const OTLP_GRPC: &[Key] = &[
 const OTLP_HTTP: &[Key] = &[
     key(
         "endpoint",
-        "Base URL; `/v1/traces`, `/v1/metrics` and `/v1/logs` are appended. May be left out where each signal has its own.",
+        "Base URL; `/v1/traces`, `/v1/metrics` and `/v1/logs` are appended. May be left out where each signal has its own. \
+         HTTP_PROXY, HTTPS_PROXY and NO_PROXY are heeded.",
         Kind::Address(Address::Url),
         Absent("http://otel-collector:4318"),
     ),

@@ -10,7 +10,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::endpoint::{Endpoint, Target};
+use super::proxy::{Proxies, Proxy, Way};
 use super::tls::Connector;
+use super::tunnel;
 use crate::config::meaning::ClientTls;
 use crate::runtime::Io;
 
@@ -42,35 +44,72 @@ impl fmt::Display for Remote {
     }
 }
 
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC.
+    Http2,
+    /// OTLP/HTTP.
+    Http1,
+}
+
+impl Protocol {
+    /// Its name in TLS (RFC 7301).
+    fn alpn(self) -> &'static str {
+        match self {
+            Self::Http2 => "h2",
+            Self::Http1 => "http/1.1",
+        }
+    }
+}
+
 /// Makes connections to one endpoint.
 #[derive(Debug)]
 pub struct Dialer {
+    /// What is connected to: the endpoint, or its proxy.
     target: Target,
     tls: Option<Connector>,
+    via: Option<Box<Via>>,
+}
+
+/// A proxy on the way.
+#[derive(Debug)]
+struct Via {
+    proxy: Proxy,
+    tls: Option<Connector>,
+    /// The endpoint, as the proxy is asked for it.
+    authority: String,
 }
 
 impl Dialer {
     /// `tls`: as configured; the endpoint's scheme has the last word. `protocol`: for ALPN.
     ///
     /// # Errors
-    /// TLS files that cannot be used.
-    pub fn open(endpoint: &Endpoint, tls: Option<&ClientTls>, protocol: &'static str) -> Result<Self, String> {
+    /// TLS files and proxies that cannot be used.
+    pub fn open(endpoint: &Endpoint, tls: Option<&ClientTls>, protocol: Protocol, proxies: &Proxies) -> Result<Self, String> {
         let host = match &endpoint.target {
             Target::Tcp { host, .. } => host.as_str(),
             _ => "localhost",
         };
         let connector = match (endpoint.secure, tls) {
             (Some(false), _) | (None, None) => None,
-            (_, Some(tls)) => Some(Connector::open(tls, host, protocol)?),
-            (Some(true), None) => Some(Connector::open(&ClientTls::default(), host, protocol)?),
+            (_, Some(tls)) => Some(Connector::open(tls, host, protocol.alpn())?),
+            (Some(true), None) => Some(Connector::open(&ClientTls::default(), host, protocol.alpn())?),
         };
-        Ok(Self { target: endpoint.target.clone(), tls: connector })
+        let way = if protocol == Protocol::Http1 && connector.is_none() { Way::Forward } else { Way::Tunnel };
+        let Some(proxy) = proxies.of(endpoint, way)? else {
+            return Ok(Self { target: endpoint.target.clone(), tls: connector, via: None });
+        };
+        tracing::info!(endpoint = endpoint.authority, %proxy, "connections go through a proxy");
+        let target = Target::Tcp { host: proxy.host.clone(), port: proxy.port };
+        let secured = proxy.secure.then(|| Connector::open(&ClientTls::default(), &proxy.host, Protocol::Http1.alpn())).transpose()?;
+        Ok(Self { target, tls: connector, via: Some(Box::new(Via { proxy, tls: secured, authority: endpoint.authority.clone() })) })
     }
 
     /// To addresses that need no resolving.
     #[cfg(test)]
     pub fn fixed(addresses: &[SocketAddr]) -> Self {
-        Self { target: Target::Fixed(addresses.to_vec()), tls: None }
+        Self { target: Target::Fixed(addresses.to_vec()), tls: None, via: None }
     }
 
     /// Whether connections are encrypted.
@@ -79,7 +118,13 @@ impl Dialer {
         self.tls.is_some()
     }
 
-    /// The endpoint's addresses, at least one.
+    /// The proxy that is asked for whole URLs, where there is one.
+    #[must_use]
+    pub fn forwarder(&self) -> Option<&Proxy> {
+        self.via.as_ref().map(|via| &via.proxy).filter(|proxy| proxy.way == Way::Forward)
+    }
+
+    /// The addresses connections are made to, at least one.
     ///
     /// # Errors
     /// Says why there is none.
@@ -108,7 +153,10 @@ impl Dialer {
     /// Names the address and why.
     pub async fn connect(&self, remote: &Remote) -> Result<Box<dyn Io>, String> {
         let connecting = async {
-            let plain = plain(remote).await.map_err(|why| why.to_string())?;
+            let mut plain = plain(remote).await.map_err(|why| why.to_string())?;
+            if let Some(via) = &self.via {
+                plain = via.through(plain).await.map_err(|why| format!("{}: {why}", via.proxy))?;
+            }
             match &self.tls {
                 None => Ok(plain),
                 Some(connector) => connector.connect(plain).await,
@@ -118,6 +166,20 @@ impl Dialer {
             Ok(connected) => connected.map_err(|why| format!("{remote}: {why}")),
             Err(_) => Err(format!("{remote}: no connection within {} s", CONNECT.as_secs())),
         }
+    }
+}
+
+impl Via {
+    /// From a connection to the proxy to one that leads to the endpoint.
+    async fn through(&self, plain: Box<dyn Io>) -> Result<Box<dyn Io>, String> {
+        let mut io = match &self.tls {
+            None => plain,
+            Some(connector) => connector.connect(plain).await?,
+        };
+        if self.proxy.way == Way::Tunnel {
+            tunnel::dig(&mut *io, &self.proxy, &self.authority).await?;
+        }
+        Ok(io)
     }
 }
 

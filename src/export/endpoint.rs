@@ -96,7 +96,11 @@ fn tcp(authority: &str, default_port: u16, secure: Option<bool>, path: &str) -> 
     Ok(Endpoint { target, secure, authority, path: path.to_owned() })
 }
 
-fn split_port(authority: &str) -> Result<(&str, Option<u16>), String> {
+/// Host (without brackets) and port.
+///
+/// # Errors
+/// Says what is wrong.
+pub fn split_port(authority: &str) -> Result<(&str, Option<u16>), String> {
     let number = |port: &str| port.parse().map_err(|_| format!("`{port}` is no port"));
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or("the bracket of the IPv6 address is not closed")?;

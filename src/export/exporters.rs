@@ -15,6 +15,7 @@ use super::dial::Dialer;
 use super::file::FileExporter;
 use super::grpc::GrpcExporter;
 use super::http::HttpExporter;
+use super::proxy::Proxies;
 use super::retry::persist;
 use crate::config::meaning::{Exporter, Retry};
 use crate::model::{Answer, Code, Refusal, Signal};
@@ -49,14 +50,23 @@ enum One {
 }
 
 impl Exporters {
-    /// Opens all of them: reads TLS files, opens files; connects to nothing yet.
+    /// Opens all of them: reads TLS files, opens files; connects to nothing yet. Connections go through the proxies of the
+    /// environment.
     ///
     /// # Errors
     /// Names the exporter and what cannot be used.
     pub fn open(config: &BTreeMap<String, Exporter>, tasks: &Tasks) -> Result<Self, OpenError> {
+        Self::open_through(config, &Proxies::of_environment(), tasks)
+    }
+
+    /// The same through proxies of one's own.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_through(config: &BTreeMap<String, Exporter>, proxies: &Proxies, tasks: &Tasks) -> Result<Self, OpenError> {
         let mut by_name = BTreeMap::new();
         for (name, exporter) in config {
-            let one = One::open(exporter, tasks).map_err(|why| OpenError { name: name.clone(), why })?;
+            let one = One::open(exporter, proxies, tasks).map_err(|why| OpenError { name: name.clone(), why })?;
             by_name.insert(name.clone(), one);
         }
         Ok(Self { by_name: Arc::new(by_name) })
@@ -119,10 +129,14 @@ impl Exporters {
 }
 
 impl One {
-    fn open(config: &Exporter, tasks: &Tasks) -> Result<Self, String> {
+    fn open(config: &Exporter, proxies: &Proxies, tasks: &Tasks) -> Result<Self, String> {
         Ok(match config {
-            Exporter::OtlpGrpc(otlp) => Self::Grpc(GrpcExporter::open(otlp, tasks.named("export connection"))?, otlp.retry, otlp.timeout),
-            Exporter::OtlpHttp(otlp) => Self::Http(HttpExporter::open(otlp, &tasks.named("export connection"))?, otlp.retry, otlp.timeout),
+            Exporter::OtlpGrpc(otlp) => {
+                Self::Grpc(GrpcExporter::open(otlp, proxies, tasks.named("export connection"))?, otlp.retry, otlp.timeout)
+            }
+            Exporter::OtlpHttp(otlp) => {
+                Self::Http(HttpExporter::open(otlp, proxies, &tasks.named("export connection"))?, otlp.retry, otlp.timeout)
+            }
             Exporter::Debug(verbosity) => Self::Debug(DebugExporter::new(*verbosity, tasks.clone())),
             Exporter::File(path) => Self::File(FileExporter::open(path, tasks.clone())?),
         })

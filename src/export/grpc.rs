@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 use super::channel::Channel;
 use super::compress::{self, compress};
-use super::dial::Dialer;
+use super::dial::{Dialer, Protocol};
 use super::endpoint::{self, Endpoint};
 use super::headers::{USER_AGENT_VALUE, configured};
 use super::link::Frame;
+use super::proxy::Proxies;
 use super::response::{Limited, MAX_RESPONSE};
 use super::retry::Attempt;
 use crate::config::meaning::{Compression, OtlpExporter};
@@ -55,9 +56,9 @@ impl GrpcExporter {
     ///
     /// # Errors
     /// Says what of the configuration cannot be used.
-    pub fn open(config: &OtlpExporter, spawner: Spawner) -> Result<Self, String> {
+    pub fn open(config: &OtlpExporter, proxies: &Proxies, spawner: Spawner) -> Result<Self, String> {
         let endpoint = endpoint::grpc(&config.endpoint)?;
-        let dialer = Dialer::open(&endpoint, config.tls.as_ref(), "h2")?;
+        let dialer = Dialer::open(&endpoint, config.tls.as_ref(), Protocol::Http2, proxies)?;
         let called = config.tls.as_ref().and_then(|tls| tls.server_name_override.clone());
         let services = services(&endpoint, dialer.secure(), called.as_deref())?;
         let mut headers = HeaderMap::new();

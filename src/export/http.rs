@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT};
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 use tokio::time::Instant;
 
 use super::compress::compress;
-use super::dial::Dialer;
+use super::dial::{Dialer, Protocol};
 use super::endpoint;
 use super::headers::{USER_AGENT_VALUE, configured};
 use super::pool::Pool;
+use super::proxy::Proxies;
 use super::response::{Limited, MAX_RESPONSE};
 use super::retry::Attempt;
 use crate::config::meaning::{Compression, Encoding, OtlpExporter};
@@ -51,15 +52,15 @@ impl HttpExporter {
     ///
     /// # Errors
     /// Says what of the configuration cannot be used.
-    pub fn open(config: &OtlpExporter, spawner: &Spawner) -> Result<Self, String> {
+    pub fn open(config: &OtlpExporter, proxies: &Proxies, spawner: &Spawner) -> Result<Self, String> {
         let base = endpoint::http(&config.endpoint)?;
-        let pool = Arc::new(Pool::new(Dialer::open(&base, config.tls.as_ref(), "http/1.1")?, spawner.clone()));
+        let open = |endpoint: &endpoint::Endpoint| Dialer::open(endpoint, config.tls.as_ref(), Protocol::Http1, proxies);
+        let pool = Arc::new(Pool::new(open(&base)?, spawner.clone()));
         let route = |signal: Signal, own: Option<&String>| match own {
             None => Route::new(signal, Arc::clone(&pool), &base.authority, &format!("{}/v1/{}", base.path, signal.word())),
             Some(url) => {
                 let own = endpoint::http(url).map_err(|why| format!("{}_endpoint: {why}", signal.word()))?;
-                let dialer = Dialer::open(&own, config.tls.as_ref(), "http/1.1")?;
-                Route::new(signal, Arc::new(Pool::new(dialer, spawner.clone())), &own.authority, &own.path)
+                Route::new(signal, Arc::new(Pool::new(open(&own)?, spawner.clone())), &own.authority, &own.path)
             }
         };
         let routes = [
@@ -132,6 +133,9 @@ impl Prepared<'_> {
         let mut request = Request::post(self.route.uri.clone()).body(Full::new(self.body.clone())).unwrap_or_default();
         request.headers_mut().clone_from(&self.exporter.headers);
         request.headers_mut().insert(HOST, self.route.host.clone());
+        if let Some(authorization) = self.route.pool.dialer().forwarder().and_then(|proxy| proxy.authorization.clone()) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
+        }
         request
     }
 }
@@ -139,7 +143,12 @@ impl Prepared<'_> {
 impl Route {
     fn new(signal: Signal, pool: Arc<Pool>, authority: &str, path: &str) -> Result<Self, String> {
         let path = if path.is_empty() { "/" } else { path };
-        let uri = Uri::try_from(path).map_err(|why| format!("`{path}` is no path: {why}"))?;
+        // A proxy that forwards is asked for the whole URL (RFC 9112 §3.2.2).
+        let uri = match pool.dialer().forwarder() {
+            Some(_) => Uri::try_from(format!("http://{authority}{path}")),
+            None => Uri::try_from(path),
+        };
+        let uri = uri.map_err(|why| format!("`{path}` is no path: {why}"))?;
         let host = HeaderValue::try_from(authority).map_err(|_| format!("`{authority}` cannot be a server's name"))?;
         Ok(Self { signal, pool, uri, host })
     }

@@ -17,8 +17,11 @@ mod headers;
 mod http;
 mod link;
 mod pool;
+mod proxy;
 mod response;
 mod retry;
 mod tls;
+mod tunnel;
 
 pub use exporters::{Exporters, OpenError};
+pub use proxy::Proxies;

@@ -36,5 +36,6 @@ mod health;
 mod metrics;
 mod own_telemetry;
 mod passing;
+mod proxies;
 mod starting;
 mod stopping;

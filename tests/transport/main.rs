@@ -23,6 +23,7 @@ mod http_in;
 mod limits_in;
 mod out;
 mod peers;
+mod proxy;
 mod rig;
 mod shutdown;
 mod tls;

@@ -15,13 +15,13 @@ use crate::downstream::{exporters, otlp};
 use crate::rig::{Hop, PATIENCE, Recorder, limits, receiver};
 
 /// A certificate authority and what it signs, as files.
-struct Authority {
+pub struct Authority {
     folder: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
@@ -49,17 +49,17 @@ impl Authority {
         files
     }
 
-    fn server(&self, hosts: &[&str]) -> ServerTls {
+    pub fn server(&self, hosts: &[&str]) -> ServerTls {
         let (cert_file, key_file) = self.sign("server", hosts);
         ServerTls { cert_file, key_file, client_ca_file: None, min_version: TlsVersion::V1_2, reload_interval: None }
     }
 
-    fn client(&self) -> ClientTls {
+    pub fn client(&self) -> ClientTls {
         ClientTls { ca_file: Some(self.ca()), ..ClientTls::default() }
     }
 }
 
-async fn server(tls: ServerTls) -> (Hop, Recorder) {
+pub async fn server(tls: ServerTls) -> (Hop, Recorder) {
     let mut receiver = receiver();
     receiver.grpc.as_mut().unwrap().tls = Some(tls.clone());
     receiver.http.as_mut().unwrap().tls = Some(tls);

@@ -49,12 +49,17 @@ impl Agent {
 
     /// With more arguments, as `--set`.
     pub fn start_with(configuration: &str, arguments: &[&str]) -> Self {
+        Self::start_in(configuration, arguments, &[])
+    }
+
+    /// With variables in its environment.
+    pub fn start_in(configuration: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("stallspan.yaml");
         std::fs::write(&path, configuration).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_stallspan"));
         command.arg("run").arg("--config").arg(&path).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = command.envs(environment.iter().copied()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
         std::thread::spawn(move || BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line)));
