@@ -7,6 +7,7 @@ mod health;
 mod hop;
 mod outlet;
 mod people;
+mod recent;
 mod settings;
 mod strangers;
 mod view;
