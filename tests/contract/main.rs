@@ -39,3 +39,4 @@ mod passing;
 mod proxies;
 mod starting;
 mod stopping;
+mod times;
