@@ -28,6 +28,7 @@ use super::hop::{Hop, Pipelines};
 use super::outlet::OwnOutlet;
 use super::owners::Owners;
 use super::people::People;
+use super::recent::Recent;
 use super::strangers::Strangers;
 use super::view::View;
 use super::{health, settings};
@@ -87,6 +88,7 @@ impl Agent {
         let _looked = sampler.rescan(instant_now() + FIRST_LOOK).await;
         let expects_single_waits = matches!(config.sources.method, Method::Auto | Method::Bpf) && host.probe().bpf.is_ok();
         let counters = telemetry.counters();
+        let recent = config.health_check.as_ref().filter(|health| health.debug_spans).map(|_| Arc::new(Recent::default()));
         let hop = Hop {
             pipelines: pipelines(&config),
             exporters: exporters.clone(),
@@ -97,14 +99,17 @@ impl Agent {
             settings: settings::enrich(&config, &host),
             max_hold: config.traces.max_hold,
             counters: telemetry.counters(),
+            recent: recent.clone(),
             own_spans: !config.service.telemetry.trace_exporters.is_empty(),
         };
         let started = ingest::serve(&config.receiver, config.limits, Arc::new(hop), &tasks, Arc::new(ingest::Counters::default())).await;
         let running = started.inspect_err(|_| sampler.stop())?;
         let pages = match &config.health_check {
-            Some(health) => ingest::serve_pages(&health.endpoint, health::pages(counters, stop.clone(), VERSION), &tasks, drained.clone())
-                .await
-                .inspect_err(|_| sampler.stop())?,
+            Some(health) => {
+                ingest::serve_pages(&health.endpoint, health::pages(counters, recent, stop.clone(), VERSION), &tasks, drained.clone())
+                    .await
+                    .inspect_err(|_| sampler.stop())?
+            }
             None => Vec::new(),
         };
         telemetry.connect(Arc::new(OwnOutlet(exporters.clone())));

@@ -19,6 +19,7 @@ use crate::source::SamplerHandle;
 use crate::telemetry::Counters;
 
 use super::owners::Owners;
+use super::recent::{Passing, Recent};
 use super::strangers::Strangers;
 use super::view::View;
 
@@ -57,6 +58,8 @@ pub struct Hop {
     pub(super) settings: enrich::Settings,
     pub(super) max_hold: Duration,
     pub(super) counters: Arc<Counters>,
+    /// For `/debug/spans`.
+    pub(super) recent: Option<Arc<Recent>>,
     /// Whether spans about the hop's own work go anywhere.
     pub(super) own_spans: bool,
 }
@@ -92,7 +95,8 @@ impl Hop {
             let cure = format!("no pipeline takes {signal}: add service.pipelines.{signal} to the configuration");
             return Err(Refusal::new(Code::Unimplemented, cure));
         };
-        let mut ledger = Ledger { counters: &self.counters, signal, spans: 0, ending: Ending::Failed };
+        let recent = self.recent.as_deref().map(|recent| (recent, Passing::new(instant_now())));
+        let mut ledger = Ledger { counters: &self.counters, signal, spans: 0, ending: Ending::Failed, recent };
         let body = match signal {
             Signal::Traces => {
                 let scanned = enrich::scan(body, peer, &self.settings);
@@ -101,20 +105,27 @@ impl Hop {
                     Refusal::new(Code::InvalidArgument, fault.to_string())
                 })?;
                 ledger.spans = scan.spans();
-                self.enriched(&mut scan, peer, deadline).await
+                self.enriched(&mut scan, deadline, peer, &mut ledger).await
             }
             Signal::Metrics | Signal::Logs => body,
         };
         let answer = self.exporters.send(names, signal, body, deadline).await;
         Span::current().record("accepted", answer.is_ok());
+        if let (Some((_, passing)), Err(refusal)) = (&mut ledger.recent, &answer) {
+            passing.refused(refusal);
+        }
         ledger.ending = if answer.is_ok() { Ending::Forwarded } else { Ending::Refused };
         answer
     }
 
     /// The request with the waiting time on its spans. Never fails: what cannot be told is left out and counted.
-    async fn enriched(&self, scan: &mut Scan, peer: Peer, deadline: Instant) -> Bytes {
+    async fn enriched(&self, scan: &mut Scan, deadline: Instant, peer: Peer, ledger: &mut Ledger<'_>) -> Bytes {
         let hold_until = deadline.min(instant_now() + self.max_hold);
         let targets = self.targets(scan, peer, hold_until).await;
+        if let Some((_, passing)) = &mut ledger.recent {
+            let groups = scan.groups().zip(&targets);
+            groups.for_each(|(group, target)| passing.sent(target.as_ref(), peer, group.spans.try_into().unwrap_or(u64::MAX)));
+        }
         if let Some((subjects, until)) = self.wanted(scan, &targets) {
             let threads = self.threads(scan, &targets);
             // Not covered in time: the spans' coverage tells.
@@ -190,10 +201,14 @@ struct Ledger<'a> {
     signal: Signal,
     spans: u64,
     ending: Ending,
+    recent: Option<(&'a Recent, Passing)>,
 }
 
 impl Drop for Ledger<'_> {
     fn drop(&mut self) {
         self.counters.settled(self.signal, self.ending, self.spans);
+        if let Some((recent, passing)) = self.recent.take() {
+            recent.ended(passing, self.ending, instant_now());
+        }
     }
 }

@@ -8,6 +8,7 @@ mod hop;
 mod outlet;
 mod owners;
 mod people;
+mod recent;
 mod settings;
 mod strangers;
 mod view;

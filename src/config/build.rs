@@ -27,9 +27,10 @@ pub(super) fn build(root: &Value) -> Config {
         traces: traces(view.under(&["traces"])),
         limits: Limits { memory: view.mebibytes(&["limits", "memory_mib"]), max_connections: view.size(&["limits", "max_connections"]) },
         service: service(view.under(&["service"])),
-        health_check: view
-            .flag(&["extensions", "health_check", "enabled"])
-            .then(|| HealthCheck { endpoint: view.text(&["extensions", "health_check", "endpoint"]) }),
+        health_check: view.flag(&["extensions", "health_check", "enabled"]).then(|| HealthCheck {
+            endpoint: view.text(&["extensions", "health_check", "endpoint"]),
+            debug_spans: view.flag(&["extensions", "health_check", "debug_spans"]),
+        }),
     }
 }
 

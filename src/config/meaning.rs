@@ -359,4 +359,6 @@ pub enum LogEncoding {
 pub struct HealthCheck {
     /// `host:port`
     pub endpoint: String,
+    /// Whether `/debug/spans` is there.
+    pub debug_spans: bool,
 }

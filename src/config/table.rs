@@ -307,4 +307,10 @@ const EXTENSIONS: &[Key] = &[key("health_check", "Answers /livez, /readyz and /m
 const HEALTH_CHECK: &[Key] = &[
     key("enabled", "Whether it listens.", Kind::Flag, Is("true")),
     key("endpoint", "Address listened on.", Kind::Address(Address::ListenTcp), Is("localhost:13133")),
+    key(
+        "debug_spans",
+        "Whether /debug/spans is there: what became of each sender's spans lately. It shows names of containers and what downstream said.",
+        Kind::Flag,
+        Is("false"),
+    ),
 ];

@@ -13,7 +13,7 @@ use super::lives::Life;
 use super::processes::Processes;
 use super::record::RuntimeContainer;
 use super::tags::Tags;
-use crate::model::{Container, ContainerKey, Match, Mono, ProcessKey, Subject};
+use crate::model::{Container, ContainerKey, Mono, ProcessKey};
 
 /// Most containers alive at once, and most that a runtime may list; later ones are not taken in.
 pub const MAX_CONTAINERS: usize = 4_096;

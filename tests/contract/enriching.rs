@@ -37,7 +37,7 @@ const TEXTS: [&str; 4] = ["stallspan.verdict", "stallspan.culprit.name", "stalls
 const VERDICTS: [&str; 9] = ["none", "neighbor", "self", "throttled", "cpu", "memory", "block_io", "mixed", "unknown"];
 
 /// Whatever is written onto a span obeys the contract.
-fn obeys(span: &Span) {
+pub fn obeys(span: &Span) {
     let ours: Vec<&KeyValue> = span.attributes.iter().filter(|entry| entry.key.starts_with("stallspan.")).collect();
     for entry in &ours {
         assert_eq!(all(&span.attributes, &entry.key).len(), 1, "{} is doubled", entry.key);
@@ -77,7 +77,7 @@ fn bare(span: &Span) -> Span {
     bare
 }
 
-fn unknown(span: &Span) {
+pub fn unknown(span: &Span) {
     obeys(span);
     assert_eq!(double_of(&span.attributes, "stallspan.coverage"), 0.0, "{span:#?}");
     assert_eq!(text_of(&span.attributes, "stallspan.verdict"), "unknown");
@@ -87,8 +87,8 @@ fn unknown(span: &Span) {
 }
 
 /// Sends spans of a container until one is covered, so that its readings are known to be taken. Returns the covered span.
-async fn warmed(agent: &Agent, downstream: &Downstream, id: &str) -> Span {
-    let deadline = std::time::Instant::now() + Duration::from_secs(40);
+pub async fn warmed(agent: &Agent, downstream: &Downstream, id: &str) -> Span {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     loop {
         let sent = downstream.of("traces").len();
         let reply = post(

@@ -1,8 +1,9 @@
-//! `/livez`, `/readyz`, `/metrics`.
+//! `/livez`, `/readyz`, `/metrics`, `/debug/spans`.
 
 use crate::agent::{Agent, to_grpc_quietly};
-use crate::claims::{bytes, recent};
-use crate::downstream::Downstream;
+use crate::claims::{bytes, recent, text};
+use crate::downstream::{Answer, Downstream};
+use crate::scene::{Container, container_id};
 use crate::sender::{http, post};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -12,17 +13,42 @@ async fn pages_tell_that_it_lives_is_ready_and_what_it_counted() {
     for page in ["/livez", "/readyz"] {
         assert_eq!(http(agent.health(), "GET", page, &[], "").await.status, 200, "{page}");
     }
-    assert_eq!(http(agent.health(), "GET", "/nothing", &[], "").await.status, 404);
+    for page in ["/nothing", "/debug/spans"] {
+        assert_eq!(http(agent.health(), "GET", page, &[], "").await.status, 404, "{page}");
+    }
     assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![], vec![recent(); 5])).await.status, 200);
     let page = http(agent.health(), "GET", "/metrics", &[], "").await;
     assert_eq!(page.status, 200);
     assert!(page.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
-    let text = String::from_utf8(page.body.to_vec()).unwrap();
-    let value = |line: &str| text.lines().find_map(|found| found.strip_prefix(line)).map(str::trim).map(str::to_owned);
-    assert_eq!(value("stallspan_agent_spans_total{stallspan_outcome=\"received\"}").as_deref(), Some("5"), "{text}");
-    for line in text.lines() {
+    let told = String::from_utf8(page.body.to_vec()).unwrap();
+    let value = |line: &str| told.lines().find_map(|found| found.strip_prefix(line)).map(str::trim).map(str::to_owned);
+    assert_eq!(value("stallspan_agent_spans_total{stallspan_outcome=\"received\"}").as_deref(), Some("5"), "{told}");
+    for line in told.lines() {
         let comment = line.starts_with("# HELP ") || line.starts_with("# TYPE ");
         let sample = line.rsplit_once(' ').is_some_and(|(name, value)| name.starts_with("stallspan_") && value.parse::<f64>().is_ok());
         assert!(comment || sample || line.is_empty(), "no line of the text format: {line}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn debug_spans_tells_senders_and_what_became_of_their_spans() {
+    let downstream = Downstream::start(|number, _| match number {
+        0 => Answer::Accept(bytes::Bytes::new()),
+        _ => Answer::Grpc(3, vec![("grpc-message", "not again".to_owned())]),
+    })
+    .await;
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "extensions.health_check.debug_spans=true"]);
+    let id = container_id();
+    let _container = Container::idle(&format!("/docker/{id}"));
+    let mine = |spans| bytes(vec![text("container.id", &id)], vec![recent(); spans]);
+    assert_eq!(post(agent.http(), "/v1/traces", mine(5)).await.status, 200);
+    assert_eq!(post(agent.http(), "/v1/traces", mine(2)).await.status, 400);
+    assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![text("container.id", "none")], vec![recent()])).await.status, 400);
+    let page = http(agent.health(), "GET", "/debug/spans", &[], "").await;
+    let page = String::from_utf8(page.body.to_vec()).unwrap();
+    let row = |sender: &str| page.lines().find(|line| line.contains(sender)).unwrap_or_else(|| panic!("{sender}: {page}")).to_owned();
+    let counts = |line: &str| line.split_whitespace().skip(4).take(4).map(|count| count.parse().unwrap()).collect::<Vec<u64>>();
+    assert_eq!(counts(&row(&id[..12])), [2, 5, 2, 0], "{page}");
+    assert!(row(&id[..12]).ends_with("InvalidArgument: not again"), "{page}");
+    assert_eq!(page.lines().count(), 5, "two senders: {page}");
 }

@@ -40,3 +40,4 @@ mod passing;
 mod proxies;
 mod starting;
 mod stopping;
+mod times;
