@@ -8,6 +8,7 @@
 #   docs      rustdoc, warnings are errors
 #   unit      every test that needs nothing but this repository
 #   clients   senders of other people through the hop: SDKs of four languages, telemetrygen, the Collector
+#   bpf       the eBPF object against its source, and the programs against what the kernel counts itself (root)
 #   demo      the demo, as a user runs it
 #   live      the chain with real parts (root)
 #
@@ -77,9 +78,20 @@ tests() {
   if [ "$failed" != "$before_failed" ]; then echo "== $lane: FAILED"; fi
 }
 
-lint() { cargo clippy --locked --all-targets -- -D warnings && cargo clippy --locked --test live --test clients -- -D warnings; }
+lint() { cargo clippy --locked --all-targets -- -D warnings && cargo clippy --locked --test live --test live_bpf --test clients -- -D warnings; }
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items; }
 demo() { cargo build --locked --release && timeout 120 target/release/stallspan demo; }
+
+bpf() {
+  if ! command -v clang-14 llvm-strip-14 >/dev/null || [ ! -e /usr/include/bpf/bpf_helpers.h ]; then
+    skip bpf "clang-14, llvm-14 and libbpf-dev are needed to compile the programs: tests/setup.sh test installs them"
+  else
+    whole bpf src/bpf/build.sh check
+  fi
+  if [ "$(id -u)" != 0 ]; then skip bpf "the kernel takes programs from root only: run it as root"; return; fi
+  if [ ! -e /sys/kernel/btf/vmlinux ]; then skip bpf "this kernel does not describe its types (CONFIG_DEBUG_INFO_BTF)"; return; fi
+  tests bpf cargo test --locked --test live_bpf -- --test-threads=1
+}
 
 live() {
   if [ "$(id -u)" != 0 ]; then skip live "it starts containers: run it as root"; return; fi
@@ -102,6 +114,7 @@ clients() {
 
 begin=$(date +%s)
 if [ $# -eq 0 ]; then set -- format lint docs unit clients demo live; fi
+if [ $# -eq 0 ]; then set -- format lint docs unit clients bpf demo live; fi
 for lane in "$@"; do
   lane_begin=$(date +%s)
   case $lane in
@@ -109,7 +122,7 @@ for lane in "$@"; do
     lint) whole lint lint ;;
     docs) whole docs docs ;;
     unit) tests unit cargo test --locked --no-fail-fast ;;
-    clients) clients ;;
+    bpf) bpf ;;
     demo) whole demo demo ;;
     live) live ;;
     *) echo "lanes: no lane '$lane'"; exit 2 ;;

@@ -55,6 +55,9 @@ for_testing() {
   want containerd containerd
   want runc runc
   want busybox busybox-static
+  want clang-14 clang-14 # the committed eBPF object is what this compiler makes of its source
+  want llvm-strip-14 llvm-14
+  [ -e /usr/include/bpf/bpf_helpers.h ] || install libbpf-dev
   unpack prometheus promtool
   # Clients of other languages.
   python3 -c 'import ensurepip, venv' 2>/dev/null || install python3-venv

@@ -303,9 +303,12 @@ fn a_full_ring_is_counted_to_the_last_record() {
     source.set_cgroup(cgroup.id(), slot).unwrap();
     source.set_floors(slot, Some(0), None).unwrap();
     let _tasks: Vec<_> = (0..3).map(|_| cgroup.burn("0")).collect();
-    pause(2000);
-    let lost_once = source.totals(slot).unwrap();
-    assert!(lost_once.lost > 50 && lost_once.lost_ns > 100_000_000, "{lost_once:?}");
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let lost = || source.totals(slot).unwrap();
+    while lost().lost <= 50 || lost().lost_ns <= 100_000_000 {
+        assert!(std::time::Instant::now() < deadline, "{:?}", lost());
+        pause(20);
+    }
     drop(cgroup.run("0", "sleep 0"));
     source.remove_cgroup(cgroup.id()).unwrap();
     pause(100);
@@ -313,6 +316,8 @@ fn a_full_ring_is_counted_to_the_last_record() {
     while source.drain(|record| records += u64::from(matches!(record, Record::Wait(_)))).more {}
     let totals = source.totals(slot).unwrap();
     eprintln!("{} waits, {records} records, {} lost", totals.waits, totals.lost);
+    // Nobody else has records, so everybody's losses are this slot's.
+    assert_eq!(source.losses().unwrap(), (totals.lost, totals.lost_ns));
     // Waits before the walk's floor make no record at all.
     let short = totals.waits - records - totals.lost;
     assert!(short * 10_000 <= totals.wait_ns && totals.buckets.below as u64 + short <= totals.waits);
@@ -411,13 +416,13 @@ fn reclaim_for_a_limit_is_what_delay_accounting_counts() {
     );
 }
 
-/// Programs and maps with our names, as the kernel lists them.
-fn in_the_kernel() -> usize {
-    let list =
-        |what: &str| std::process::Command::new("bpftool").args([what, "show"]).output().map(|out| String::from_utf8(out.stdout).unwrap());
-    let (Ok(programs), Ok(maps)) = (list("prog"), list("map")) else { return 0 };
-    let ours = ["name on_switch", "name waiting_tasks", "name slot_totals", "name records", "name blames"];
-    programs.lines().chain(maps.lines()).filter(|line| ours.iter().any(|name| line.contains(name))).count()
+/// A ring of a length that nothing else has: other agents on this machine are not counted.
+const MARK: u32 = 1 << 15;
+
+/// Rings of that length in the kernel. A program keeps its maps, and a link its program: where no ring is, nothing is.
+fn marked_rings() -> usize {
+    let maps = aya::maps::loaded_maps().filter_map(Result::ok);
+    maps.filter(|map| map.name_as_str() == Some("records") && map.max_entries() == MARK).count()
 }
 
 /// The test program itself, killed while it holds the source.
@@ -426,13 +431,15 @@ fn nothing_is_left_after_a_hundred_kills() {
     const HOLD: &str = "STALLSPAN_TEST_HOLDS_BPF";
     let _turn = turn();
     if std::env::var_os(HOLD).is_some() {
-        let source = open(4096);
+        let source = open(MARK);
         println!("{}", if source.is_some() { "loaded" } else { "not loaded" });
         pause(60_000);
         drop(source);
         return;
     }
-    let before = in_the_kernel();
+    let Some(source) = open(MARK) else { return };
+    assert_eq!(marked_rings(), 1, "what is loaded is seen");
+    drop(source);
     for _ in 0..100 {
         let mut holder = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "nothing_is_left_after_a_hundred_kills", "--nocapture"])
@@ -446,9 +453,9 @@ fn nothing_is_left_after_a_hundred_kills() {
         holder.kill().unwrap();
         holder.wait().unwrap();
     }
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while in_the_kernel() > before {
-        assert!(std::time::Instant::now() < deadline, "{} left, {before} before", in_the_kernel());
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while marked_rings() > 0 {
+        assert!(std::time::Instant::now() < deadline, "{} left", marked_rings());
         pause(50);
     }
 }
