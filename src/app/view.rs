@@ -12,6 +12,9 @@ use crate::source::{Crowd, Node};
 /// Coverage with which a thread's own window is told. Below, the wider scope is, if it knows more.
 const ENOUGH: f64 = 0.5;
 
+/// Waits below this are not judged, whoever ran: the contract's least.
+const HARDLY_NS: u64 = 1_000_000;
+
 /// The real [`NodeView`].
 #[derive(Clone, Debug)]
 pub struct View {
@@ -29,7 +32,8 @@ impl View {
 
     /// What helps to judge a window in which nobody saw who ran.
     fn hints(&self, target: &Match, scope: Scope, window: &Window, start: Wall, end: Wall) -> Hints {
-        if window.self_ns.is_some() {
+        let hardly_waited = window.delay_ns.get(DelayKind::Cpu).is_some_and(|ns| ns < HARDLY_NS);
+        if window.self_ns.is_some() || window.coverage == 0.0 || hardly_waited {
             return Hints::default();
         }
         let of_subject = target.subjects.iter().filter_map(|subject| match subject {

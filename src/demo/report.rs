@@ -165,3 +165,77 @@ pub fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+
+    use super::*;
+
+    fn attribute(key: &str, value: Value) -> KeyValue {
+        KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+    }
+
+    /// A request of 100 ms that waited so many milliseconds, and who ran for which share of it.
+    fn request(id: u8, waited_ms: f64, culprit: Option<(&str, f64)>) -> (Span, Truth) {
+        let text = |text: &str| Value::StringValue(text.to_owned());
+        let mut attributes = vec![
+            attribute("stallspan.delay.cpu", Value::DoubleValue(waited_ms / 1e3)),
+            attribute("stallspan.verdict", text("neighbor")),
+            attribute("stallspan.source", text("bpf")),
+        ];
+        if let Some((name, share)) = culprit {
+            attributes.push(attribute("stallspan.culprit.name", text(name)));
+            attributes.push(attribute("stallspan.culprit.share", Value::DoubleValue(share)));
+        }
+        let span = Span { trace_id: vec![id; 16], end_time_unix_nano: 100_000_000, attributes, ..Span::default() };
+        let trace_id = hex(&span.trace_id);
+        (span, Truth { trace_id, run_delay_ns: (waited_ms * 1e6) as u64 })
+    }
+
+    fn check(requests: Vec<(Span, Truth)>, line: &str, agrees: bool) {
+        let (spans, truths): (Vec<Span>, Vec<Truth>) = requests.into_iter().unzip();
+        let outcome = outcome("neighbor", &spans, &truths, &str::to_owned).unwrap();
+        assert_eq!((outcome.closing_line().as_str(), outcome.agrees()), (line, agrees));
+    }
+
+    #[test]
+    fn the_culprit_is_whoever_ran_during_most_of_all_waiting() {
+        let a = Some(("a", 0.9));
+        let b = Some(("b", 1.0));
+        check(
+            vec![request(1, 80.0, a), request(2, 10.0, b), request(3, 10.0, None)],
+            "stallspan demo: culprit a took 72 % of 100.0 ms of waiting (truth 100.0 ms)",
+            true,
+        );
+    }
+
+    #[test]
+    fn nobody_is_blamed_for_less_than_a_tenth() {
+        check(
+            vec![request(1, 90.0, None), request(2, 9.0, Some(("a", 1.0)))],
+            "stallspan demo: culprit unknown took 100 % of 99.0 ms of waiting (truth 99.0 ms)",
+            true,
+        );
+    }
+
+    #[test]
+    fn spans_that_say_something_else_than_the_truth_do_not_agree() {
+        let (span, mut truth) = request(1, 90.0, None);
+        truth.run_delay_ns = 60_000_000;
+        check(vec![(span, truth)], "stallspan demo: culprit unknown took 100 % of 90.0 ms of waiting (truth 60.0 ms)", false);
+        check(vec![request(1, 9.0, None)], "stallspan demo: culprit unknown took 100 % of 9.0 ms of waiting (truth 9.0 ms)", false);
+    }
+
+    #[test]
+    fn the_json_has_the_keys_of_the_contract_and_the_scenes_besides() {
+        let (span, truth) = request(1, 90.0, Some(("a", 1.0)));
+        let outcome = outcome("neighbor", &[span], &[truth], &str::to_owned).unwrap();
+        let json = serde_json::to_value(Result::of(vec![outcome.clone(), outcome]).unwrap()).unwrap();
+        for key in ["culprit", "share", "delay_s", "truth_s", "verdict", "source", "trace_id"] {
+            assert!(json.get(key).is_some() && json["scenes"][1].get(key).is_some(), "{key} in {json}");
+        }
+        assert_eq!((json["culprit"].as_str(), json["scenes"].as_array().map(Vec::len)), (Some("a"), Some(2)));
+    }
+}

@@ -11,7 +11,7 @@ use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 use super::live_tests::{Burner, Container, host, node, sources, until};
 use super::{Node, SamplerHandle, start};
 use crate::config::meaning::Method;
-use crate::model::{DelayKind, Mono, Subject, TaskKey};
+use crate::model::{DelayKind, Mono, Subject, TaskKey, Window};
 use crate::runtime::clock::{both_now, mono_now, wall_now};
 
 const CHILD: &str = "STALLSPAN_TEST_TWO_THREADS";
@@ -114,27 +114,27 @@ async fn each_thread_tells_its_own(method: Method) {
 
     let begin = wall_now();
     let before = tids.map(|tid| truth(&node, subject, tid).1);
-    let starved = || truth(&node, subject, threads.starved).1 - before[0];
-    for _ in 0..300 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        if starved() > 600_000_000 {
+    let deadline = mono_now().plus(60_000_000_000);
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let (end_mono, end) = both_now();
+        assert!(cover(&handle, subject, &tids, end_mono).await);
+        let told = tids.map(|tid| {
+            let (task, now) = truth(&node, subject, tid);
+            assert_ne!(task.tid, tid, "in a pid namespace of its own");
+            (now, node.history().window(Subject::Task(task), begin, end))
+        });
+        // The files are read a moment before and after the window's edges, and a wait that ended in between may be long on a
+        // crowded machine: the longer the window, the less of it that is.
+        let agree = |((now, window), before): (&(u64, Window), u64)| {
+            let (found, waited) = (window.delay_ns.get(DelayKind::Cpu).unwrap(), now - before);
+            window.coverage > 0.9 && found.abs_diff(waited) <= waited / 20 + 10_000_000
+        };
+        let starved = told[0].0 - before[0];
+        if starved > 600_000_000 && told.iter().zip(before).all(agree) {
             break;
         }
-    }
-    let (end_mono, end) = both_now();
-    assert!(cover(&handle, subject, &tids, end_mono).await);
-    for (tid, before) in tids.into_iter().zip(before) {
-        let (task, after) = truth(&node, subject, tid);
-        assert_ne!(task.tid, tid, "in a pid namespace of its own");
-        let window = node.history().window(Subject::Task(task), begin, end);
-        let found = window.delay_ns.get(DelayKind::Cpu).unwrap();
-        assert!(window.coverage > 0.9, "{window:?}");
-        // The files were read a moment before and after the window's edges: a wait may have ended in between.
-        let (waited, allowed) = (after - before, (after - before) / 20 + 100_000_000);
-        assert!(found.abs_diff(waited) <= allowed, "{tid}: {found} instead of {waited}, {:?}", window.evidence);
-        if tid == threads.starved {
-            assert!(found > 300_000_000, "three burners on its CPU: {found}");
-        }
+        assert!(mono_now() < deadline, "since {before:?}: {told:?}");
     }
     handle.stop();
     thread.join().unwrap();

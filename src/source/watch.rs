@@ -21,6 +21,11 @@ const MAX_NEW: usize = 256;
 /// A process counts as asking for so long after a span named a thread of it.
 const WATCHED_NS: u64 = 60_000_000_000;
 
+/// Least time between two readings of a process's threads that were asked for.
+const READ_SPACING_NS: u64 = 2_000_000;
+/// What reading one thread costs, roughly: a query and a file.
+const THREAD_COST_NS: u64 = 2_500;
+
 /// A number that a span names a thread by, and where.
 pub(super) type Name = (Subject, u32);
 
@@ -43,6 +48,7 @@ struct Watched {
     container: Option<ContainerKey>,
     until: Mono,
     looked_at: Mono,
+    read_at: Mono,
     threads: HashMap<u32, Thread>,
 }
 
@@ -77,7 +83,9 @@ impl Sampler {
             if names.iter().any(|name| !self.is_known(*name)) {
                 self.look_at_threads(*process, nanoseconds(RESCAN_SPACING));
             }
-            self.read_threads(*process);
+            if self.may_read_threads(*process, now) {
+                self.read_threads(*process);
+            }
         }
         let mut found = Vec::new();
         let mut named = self.node.threads_mut();
@@ -89,6 +97,16 @@ impl Sampler {
             }
         }
         found
+    }
+
+    /// Whether the threads of a process may be read again because somebody asks: so seldom that it costs a tenth of a CPU at most.
+    /// Where every wait is seen, the totals need be no newer than the regular readings.
+    fn may_read_threads(&self, process: ProcessKey, now: Mono) -> bool {
+        let Some(watched) = self.watch.processes.get(&process) else { return false };
+        let count = u64::try_from(watched.threads.len()).unwrap_or(u64::MAX);
+        let least = if self.feed.is_some() { nanoseconds(self.settings.resolution) / 2 } else { READ_SPACING_NS };
+        let news = watched.threads.values().any(|thread| !thread.recorded);
+        news || now.since(watched.read_at) >= least.max(count.saturating_mul(THREAD_COST_NS * 10))
     }
 
     fn is_known(&self, (within, own_tid): Name) -> bool {
@@ -110,7 +128,8 @@ impl Sampler {
         let container = self.roster.process(process).and_then(|known| known.container);
         let until = now.plus(WATCHED_NS);
         let watched = self.watch.processes.entry(process);
-        let watched = watched.or_insert_with(|| Watched { container, until, looked_at: Mono(0), threads: HashMap::new() });
+        let watched =
+            watched.or_insert_with(|| Watched { container, until, looked_at: Mono(0), read_at: Mono(0), threads: HashMap::new() });
         watched.until = until;
     }
 
@@ -232,6 +251,7 @@ impl Sampler {
         self.meter.read_threads(&tids, |tid, totals| {
             told.insert(tid, totals);
         });
+        watched.read_at = mono_now();
         let mut gone = Vec::new();
         for tid in tids {
             let Some(thread) = watched.threads.get_mut(&tid) else { continue };
