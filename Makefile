@@ -1,6 +1,6 @@
 # On a fresh Debian machine as root, `make demo` and `make test` do all set-up themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint unit live bpf guest bench accuracy figures peers setup oracle clients
+.PHONY: help demo test build lint unit live bpf numbers guest fuzz bench accuracy figures peers setup oracle clients
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -43,8 +43,15 @@ figures: setup peers ## the hop against the Collector in one run, and the agent 
 	@STALLSPAN_BIN=$(CURDIR)/target/release/stallspan CHECKOUT_BIN=$(CURDIR)/target/release/examples/checkout \
 	  cargo test --locked --release --test live -- --test-threads=1 --nocapture figures::
 
-guest: setup ## the numbers on cgroup v2, in a guest under QEMU
-	@tests/guest/run.sh
+numbers: setup ## metrics and spans against the kernel's own numbers (root)
+	@tests/lanes.sh numbers
+
+guest: setup ## the same on cgroup v2, in a guest under QEMU
+	@tests/lanes.sh guest
+
+fuzz: ## every fuzz target for a minute each; `fuzz/run.sh TARGET SECONDS` for one of them
+	@tests/setup.sh build
+	@fuzz/run.sh all 60
 
 bpf: ## compile the eBPF programs anew (clang-14); `src/bpf/build.sh check` compares with what is committed
 	@src/bpf/build.sh

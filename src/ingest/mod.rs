@@ -7,17 +7,17 @@
 //! refused as retryable.
 
 mod body;
-mod budget;
+pub mod budget;
 mod connection;
 mod counters;
 mod door;
 mod grpc;
 mod heavy;
 mod http;
-mod inflate;
+pub mod inflate;
 mod listen;
 mod pages;
-mod problem;
+pub mod problem;
 mod reply;
 mod server;
 mod stream;

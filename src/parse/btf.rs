@@ -4,6 +4,9 @@
 const MAGIC: u16 = 0xeb9f;
 /// Anonymous structs and unions inside one another, typedefs and qualifiers in a row.
 const DEPTH: u32 = 8;
+/// Members looked at for one question; the largest struct of a kernel has a few hundred. Without it, structs that hold
+/// themselves unnamed a few times over would keep us busy for ever.
+const MOST_MEMBERS: u32 = 1 << 16;
 
 const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
@@ -119,7 +122,8 @@ impl<'a> KernelTypes<'a> {
     /// Whether a struct of this name has this member, directly or in an unnamed struct or union.
     #[must_use]
     pub fn has_member(&self, structure: &str, member: &str) -> bool {
-        self.named(STRUCT, structure).any(|found| self.member_inside(found, member, DEPTH))
+        let mut left = MOST_MEMBERS;
+        self.named(STRUCT, structure).any(|found| self.member_inside(found, member, DEPTH, &mut left))
     }
 
     /// The value of an enumerator.
@@ -158,13 +162,17 @@ impl<'a> KernelTypes<'a> {
         None
     }
 
-    fn member_inside(&self, structure: Type<'a>, member: &str, depth: u32) -> bool {
+    fn member_inside(&self, structure: Type<'a>, member: &str, depth: u32, left: &mut u32) -> bool {
         self.pairs(structure, 12).any(|(name, inner)| {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                return false;
+            }
             if name != 0 {
                 return self.text(name) == member;
             }
             let unnamed = self.get(inner).filter(|inner| matches!(inner.kind(), STRUCT | UNION) && depth > 0);
-            unnamed.is_some_and(|inner| self.member_inside(inner, member, depth - 1))
+            unnamed.is_some_and(|inner| self.member_inside(inner, member, depth - 1, left))
         })
     }
 
@@ -273,6 +281,14 @@ mod tests {
         let task = Argument::Struct("task_struct");
         assert_eq!(types.tracepoint("sched_switch"), Some(vec![Argument::Other, task, task]));
         assert_eq!(types.tracepoint("sched_wakeup"), None);
+    }
+
+    #[test]
+    fn structs_that_hold_themselves_are_looked_at_for_a_while() {
+        let mut built = Built::default();
+        built.put("s", STRUCT, 16, 8, &[("", &[1, 0]); 16]);
+        built.put("s", STRUCT, 1, 8, &[("wanted", &[0, 0])]);
+        assert!(!KernelTypes::read(&built.bytes()).unwrap().has_member("s", "other"));
     }
 
     #[test]
