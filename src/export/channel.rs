@@ -117,12 +117,20 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::super::dial::Remote;
+    use super::super::link::RESTS_AT_MOST;
     use super::*;
     use crate::runtime::{Task, Tasks};
 
     /// Takes connections and says nothing, which is enough for an HTTP/2 client to begin.
     async fn listening(tasks: &Tasks) -> (SocketAddr, Task<()>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listening_on(tasks, ([127, 0, 0, 1], 0).into())
+    }
+
+    fn listening_on(tasks: &Tasks, address: SocketAddr) -> (SocketAddr, Task<()>) {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        let listener: TcpListener = socket.listen(16).unwrap();
         let address = listener.local_addr().unwrap();
         let taking = async move {
             let mut taken = Vec::new();
@@ -159,6 +167,28 @@ mod tests {
         while spread(&channel, 10).await != BTreeMap::from([(first, 10)]) {
             assert!(Instant::now() < deadline, "the dead address is still used");
             tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_returns_has_its_share_again() {
+        let tasks = Tasks::new();
+        let (first, _one) = listening(&tasks).await;
+        let (second, two) = listening(&tasks).await;
+        two.abort();
+        let _ = two.await;
+        let channel = Channel::new(Dialer::fixed(&[first, second]), tasks.named("connection"));
+        // Refused and refused again after each rest.
+        let away = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < away {
+            assert_eq!(spread(&channel, 10).await, BTreeMap::from([(first, 10)]));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let (_, _two) = listening_on(&tasks, second);
+        let deadline = Instant::now() + RESTS_AT_MOST + Duration::from_secs(30);
+        while spread(&channel, 10).await != BTreeMap::from([(first, 5), (second, 5)]) {
+            assert!(Instant::now() < deadline, "the address that returned is not used");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -22,7 +22,7 @@ pub type Frame = Full<Chain<Bytes, Bytes>>;
 /// An address that refused is not asked again for this long, so that many requests do not queue for one refusal.
 const REFUSED_FOR: Duration = Duration::from_millis(250);
 /// An address that keeps refusing is passed over for up to this long while another one answers.
-const RESTS_AT_MOST: Duration = Duration::from_secs(30);
+pub const RESTS_AT_MOST: Duration = Duration::from_secs(30);
 /// An answer that did not come within this, and no other since, makes its connection suspect.
 const SILENCE: Duration = Duration::from_secs(1);
 /// Bytes of response headers and trailers.

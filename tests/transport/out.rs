@@ -212,6 +212,40 @@ async fn downstream_that_dies_and_returns_is_found_again() {
 }
 
 #[tokio::test]
+async fn a_restart_between_requests_is_not_noticed() {
+    type Make = fn(OtlpExporter) -> Exporter;
+    for make in [Exporter::OtlpGrpc as Make, Exporter::OtlpHttp] {
+        let downstream = Downstream::accepting().await;
+        let exporters = open(vec![("out", make(downstream.grpc_exporter()))]);
+        for _ in 0..5 {
+            assert_eq!(send(&exporters, PATIENCE).await, Ok(Bytes::new()));
+            downstream.die().await;
+            downstream.rise().await;
+        }
+        assert_eq!(downstream.count(), 5, "none came twice");
+    }
+}
+
+#[tokio::test]
+async fn one_that_was_away_for_a_while_has_the_next_request_within_35_s() {
+    type Make = fn(OtlpExporter) -> Exporter;
+    for make in [Exporter::OtlpGrpc as Make, Exporter::OtlpHttp] {
+        let downstream = Downstream::accepting().await;
+        let base = downstream.grpc_exporter();
+        // As configured by default.
+        let (initial_interval, max_interval) = (Duration::from_secs(5), Duration::from_secs(30));
+        let retry = Retry { initial_interval, max_interval, ..base.retry };
+        let exporters = open(vec![("out", make(OtlpExporter { retry, ..base }))]);
+        downstream.die().await;
+        for _ in 0..20 {
+            send(&exporters, Duration::from_millis(100)).await.unwrap_err();
+        }
+        downstream.rise().await;
+        send(&exporters, Duration::from_secs(35)).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn retries_off_means_one_attempt() {
     let downstream = Downstream::start(|_| refused(14)).await;
     let refusal = send(&open(vec![("out", Exporter::OtlpGrpc(once(downstream.grpc_exporter())))]), PATIENCE).await.unwrap_err();
