@@ -16,7 +16,14 @@ struct Node;
 impl NodeView for Node {
     fn identify(&self, claims: &Claims) -> Option<Match> {
         let elsewhere = matches!(claims.get("container.id"), Some(stallspan::model::ClaimValue::Text(id)) if id == ELSEWHERE);
-        (!elsewhere).then(|| Match { scope: Scope::Container, subjects: Vec::new(), container: None, pod_of: None, process: None })
+        (!elsewhere).then(|| Match {
+            scope: Scope::Container,
+            subjects: Vec::new(),
+            container: None,
+            pod_of: None,
+            process: None,
+            mesh: None,
+        })
     }
 
     fn window(&self, _: &Match, start: Wall, end: Wall, thread: Option<u32>) -> Window {
@@ -25,7 +32,8 @@ impl NodeView for Node {
         // The shape of what is written changes from span to span.
         window.delay_ns.set(DelayKind::BlockIo, start.0.is_multiple_of(3).then_some(7));
         window.culprit = end.0.is_multiple_of(2).then(|| Culprit { name: format!("ns/pod-{}", end.0 % 5), share: 0.5 });
-        let stall = Stall { begin: Mono(start.0.wrapping_add(5)), duration_ns: end.0 % 100, kind: DelayKind::Cpu, culprit: None };
+        let begin = Mono(start.0.wrapping_add(5));
+        let stall = Stall { begin, began: begin, tid: 7, duration_ns: end.0 % 100, kind: DelayKind::Cpu, culprit: None };
         window.stalls = vec![stall; usize::from(thread.is_some()) + usize::try_from(start.0 % 3).unwrap()];
         window
     }
@@ -44,7 +52,8 @@ fn settings() -> Settings {
         claim_names: vec!["container.id".to_owned(), "process.pid".to_owned()],
         thread_attribute: Some("thread.id".to_owned()),
         events: Some(EventSettings { min_wait_ns: 10, max_per_span: 2 }),
-        verdict: Box::new(|_, _| Verdict::Cpu),
+        stall_spans: None,
+        verdict: Box::new(|_, _, _| Verdict::Cpu),
         best_evidence: Evidence::Taskstats,
         resolution_ns: 100_000_000,
         max_added: Settings::MAX_ADDED,
