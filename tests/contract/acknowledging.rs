@@ -121,13 +121,13 @@ async fn http_refusals_that_may_pass_are_retried() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_never_passes_ends_with_the_last_refusal() {
     let downstream = Downstream::start(|_, _| Answer::Grpc(14, vec![("grpc-message", "later please".to_owned())])).await;
-    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "receivers.otlp.max_wait=700ms"]);
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "receivers.otlp.max_wait=3s"]);
     let began = Instant::now();
     let reply = Grpc::once(agent.grpc(), TRACES, &bytes(vec![], vec![recent()])).await;
     assert_eq!(reply.code(), 14, "{reply:?}");
     assert!(reply.grpc("grpc-message").contains("later please"), "{reply:?}");
     assert!(
-        began.elapsed() < Duration::from_secs(2) && downstream.got().len() >= 3,
+        began.elapsed() < Duration::from_secs(40) && downstream.got().len() >= 3,
         "{:?}, {} attempts",
         began.elapsed(),
         downstream.got().len()
@@ -135,21 +135,22 @@ async fn what_never_passes_ends_with_the_last_refusal() {
     let reply = post(agent.http(), "/v1/traces", bytes(vec![], vec![recent()])).await;
     assert_eq!((reply.status, status_of(&reply).0), (503, 14));
     // The sender's own deadline is nearer.
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "receivers.otlp.max_wait=60s"]);
     let began = Instant::now();
     let mut connection = Grpc::connect(agent.grpc()).await;
-    let reply = connection.call(TRACES, &[("grpc-timeout", "200m")], &bytes(vec![], vec![recent()])).await;
+    let reply = connection.call(TRACES, &[("grpc-timeout", "1S")], &bytes(vec![], vec![recent()])).await;
     assert!([4, 14].contains(&reply.code()), "{reply:?}");
-    assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn max_elapsed_time_ends_the_attempts_too() {
     let downstream = Downstream::start(|_, _| Answer::Grpc(14, vec![])).await;
-    let agent =
-        Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "exporters.otlp_grpc.retry_on_failure.max_elapsed_time=300ms"]);
+    let settings = ["--set", "exporters.otlp_grpc.retry_on_failure.max_elapsed_time=300ms", "--set", "receivers.otlp.max_wait=60s"];
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &settings);
     let began = Instant::now();
     assert_eq!(Grpc::once(agent.grpc(), TRACES, &bytes(vec![], vec![recent()])).await.code(), 14);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "exporters.otlp_grpc.retry_on_failure.enabled=false"]);
     let before = downstream.got().len();
     assert_eq!(Grpc::once(agent.grpc(), TRACES, &bytes(vec![], vec![recent()])).await.code(), 14);
@@ -173,7 +174,7 @@ async fn a_sender_that_goes_away_ends_its_attempts() {
     let agent = Agent::start(&to_grpc_quietly(downstream.address));
     let address = agent.grpc();
     let sending = tokio::spawn(async move { Grpc::once(address, TRACES, &bytes(vec![], vec![recent()])).await });
-    until("an attempt", Duration::from_secs(5), || (!downstream.got().is_empty()).then_some(())).await;
+    until("an attempt", || (!downstream.got().is_empty()).then_some(())).await;
     sending.abort();
     let _ = sending.await;
     // Attempts that were under way may still arrive; then nothing more.
