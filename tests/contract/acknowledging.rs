@@ -48,7 +48,7 @@ async fn all_must_accept_and_a_failure_is_retryable_if_any_is() {
     assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![], vec![recent()])).await.status, 401);
     // One refuses for good, the other for now.
     let unavailable = Downstream::start(|_, _| Answer::Grpc(14, vec![])).await;
-    let agent = Agent::start_with(&two(&unavailable, &unauthorized), &["--set", "receivers.otlp.max_wait=400ms"]);
+    let agent = Agent::start_with(&two(&unavailable, &unauthorized), &["--set", "receivers.otlp.max_wait=5s"]);
     assert_eq!(Grpc::once(agent.grpc(), TRACES, &bytes(vec![], vec![recent()])).await.code(), 14);
     assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![], vec![recent()])).await.status, 503);
 }
@@ -121,7 +121,7 @@ async fn http_refusals_that_may_pass_are_retried() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_never_passes_ends_with_the_last_refusal() {
     let downstream = Downstream::start(|_, _| Answer::Grpc(14, vec![("grpc-message", "later please".to_owned())])).await;
-    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "receivers.otlp.max_wait=3s"]);
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "receivers.otlp.max_wait=5s"]);
     let began = Instant::now();
     let reply = Grpc::once(agent.grpc(), TRACES, &bytes(vec![], vec![recent()])).await;
     assert_eq!(reply.code(), 14, "{reply:?}");
@@ -162,7 +162,7 @@ async fn nobody_behind_it_is_a_refusal_that_may_pass() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for exporter in ["otlp_grpc", "otlp_http"] {
         let configuration = to_grpc_quietly(port).replace("otlp_grpc", exporter);
-        let agent = Agent::start_with(&configuration, &["--set", "receivers.otlp.max_wait=300ms"]);
+        let agent = Agent::start_with(&configuration, &["--set", "receivers.otlp.max_wait=5s"]);
         assert_eq!(Grpc::once(agent.grpc(), TRACES, &bytes(vec![], vec![recent()])).await.code(), 14, "{exporter}");
         assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![], vec![recent()])).await.status, 503, "{exporter}");
     }
