@@ -48,7 +48,7 @@ async fn all_must_accept_and_a_failure_is_retryable_if_any_is() {
     assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![], vec![recent()])).await.status, 401);
     // One refuses for good, the other for now.
     let unavailable = Downstream::start(|_, _| Answer::Grpc(14, vec![])).await;
-    let agent = Agent::start_with(&two(&unavailable, &unauthorized), &["--set", "receivers.otlp.max_wait=400ms"]);
+    let agent = Agent::start_with(&two(&unavailable, &unauthorized), &["--set", "receivers.otlp.max_wait=5s"]);
     assert_eq!(Grpc::once(agent.grpc(), TRACES, &bytes(vec![], vec![recent()])).await.code(), 14);
     assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![], vec![recent()])).await.status, 503);
 }
@@ -121,13 +121,13 @@ async fn http_refusals_that_may_pass_are_retried() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_never_passes_ends_with_the_last_refusal() {
     let downstream = Downstream::start(|_, _| Answer::Grpc(14, vec![("grpc-message", "later please".to_owned())])).await;
-    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "receivers.otlp.max_wait=3s"]);
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "receivers.otlp.max_wait=5s"]);
     let began = Instant::now();
     let reply = Grpc::once(agent.grpc(), TRACES, &bytes(vec![], vec![recent()])).await;
     assert_eq!(reply.code(), 14, "{reply:?}");
     assert!(reply.grpc("grpc-message").contains("later please"), "{reply:?}");
     assert!(
-        began.elapsed() < Duration::from_secs(9) && downstream.got().len() >= 3,
+        began.elapsed() < Duration::from_secs(40) && downstream.got().len() >= 3,
         "{:?}, {} attempts",
         began.elapsed(),
         downstream.got().len()
@@ -135,21 +135,22 @@ async fn what_never_passes_ends_with_the_last_refusal() {
     let reply = post(agent.http(), "/v1/traces", bytes(vec![], vec![recent()])).await;
     assert_eq!((reply.status, status_of(&reply).0), (503, 14));
     // The sender's own deadline is nearer.
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "receivers.otlp.max_wait=60s"]);
     let began = Instant::now();
     let mut connection = Grpc::connect(agent.grpc()).await;
-    let reply = connection.call(TRACES, &[("grpc-timeout", "200m")], &bytes(vec![], vec![recent()])).await;
+    let reply = connection.call(TRACES, &[("grpc-timeout", "1S")], &bytes(vec![], vec![recent()])).await;
     assert!([4, 14].contains(&reply.code()), "{reply:?}");
-    assert!(began.elapsed() < Duration::from_millis(2900), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn max_elapsed_time_ends_the_attempts_too() {
     let downstream = Downstream::start(|_, _| Answer::Grpc(14, vec![])).await;
-    let agent =
-        Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "exporters.otlp_grpc.retry_on_failure.max_elapsed_time=300ms"]);
+    let settings = ["--set", "exporters.otlp_grpc.retry_on_failure.max_elapsed_time=300ms", "--set", "receivers.otlp.max_wait=60s"];
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &settings);
     let began = Instant::now();
     assert_eq!(Grpc::once(agent.grpc(), TRACES, &bytes(vec![], vec![recent()])).await.code(), 14);
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "exporters.otlp_grpc.retry_on_failure.enabled=false"]);
     let before = downstream.got().len();
     assert_eq!(Grpc::once(agent.grpc(), TRACES, &bytes(vec![], vec![recent()])).await.code(), 14);
@@ -161,7 +162,7 @@ async fn nobody_behind_it_is_a_refusal_that_may_pass() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for exporter in ["otlp_grpc", "otlp_http"] {
         let configuration = to_grpc_quietly(port).replace("otlp_grpc", exporter);
-        let agent = Agent::start_with(&configuration, &["--set", "receivers.otlp.max_wait=300ms"]);
+        let agent = Agent::start_with(&configuration, &["--set", "receivers.otlp.max_wait=5s"]);
         assert_eq!(Grpc::once(agent.grpc(), TRACES, &bytes(vec![], vec![recent()])).await.code(), 14, "{exporter}");
         assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![], vec![recent()])).await.status, 503, "{exporter}");
     }
@@ -173,7 +174,7 @@ async fn a_sender_that_goes_away_ends_its_attempts() {
     let agent = Agent::start(&to_grpc_quietly(downstream.address));
     let address = agent.grpc();
     let sending = tokio::spawn(async move { Grpc::once(address, TRACES, &bytes(vec![], vec![recent()])).await });
-    until("an attempt", Duration::from_secs(40), || (!downstream.got().is_empty()).then_some(())).await;
+    until("an attempt", || (!downstream.got().is_empty()).then_some(())).await;
     sending.abort();
     let _ = sending.await;
     // Attempts that were under way may still arrive; then nothing more.

@@ -86,7 +86,7 @@ async fn a_pod_uid_names_the_pod_and_with_one_container_that_one() {
     assert_eq!(node.whose(&[text("k8s.pod.uid", &uid)]).await, told("pod", &first));
     let _two = Container::idle(&format!("/kubepods/burstable/pod{uid}/{}", container_id()));
     // Both are in the sum once the second one has been seen; nothing tells which one the sender is.
-    let deadline = std::time::Instant::now() + Duration::from_secs(40);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while node.whose(&[text("k8s.pod.uid", &uid)]).await != Some(("pod".to_owned(), None)) {
         assert!(std::time::Instant::now() < deadline, "the second container of the pod was never seen");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -135,7 +135,7 @@ async fn a_pid_beside_a_container_is_the_containers_own() {
     let claim = |pid: KeyValue| vec![text("container.id", &id), pid];
     // Pid 1 inside is the shell, pid 2 its child; unshare itself is outside of the namespace.
     for pid in [int("process.pid", 1), text("process.pid", "1"), int("process.pid", 2)] {
-        let deadline = std::time::Instant::now() + Duration::from_secs(40);
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
         while node.whose(&claim(pid.clone())).await != told("process", &id) {
             assert!(std::time::Instant::now() < deadline, "{pid:?} was never found");
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -245,7 +245,7 @@ async fn a_container_of_this_host_is_known_by_its_tcp_connection_and_cannot_borr
         let (trust, to) = (format!("traces.trust_claims={trust}"), format!("exporters.otlp_grpc.endpoint=http://{}", downstream.address));
         let agent = Agent::start_with(&configuration, &["--set", "traces.max_hold=8s", "--set", &trust, "--set", &to]);
         let _sender = sender(&path, agent.http(), claims.clone(), directory.path());
-        crate::downstream::until("the request", Duration::from_secs(30), || downstream.of("traces").len().checked_sub(1)).await;
+        crate::downstream::until("the request", || downstream.of("traces").len().checked_sub(1)).await;
         let got = downstream.only_trace();
         let span = spans_of(&got)[0];
         let scope = has(&span.attributes, "stallspan.scope").then(|| text_of(&span.attributes, "stallspan.scope"));

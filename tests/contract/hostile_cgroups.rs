@@ -43,7 +43,7 @@ async fn names_of_any_bytes_and_deep_trees_inside_a_container_are_the_containers
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let metric = "stallspan.container.cpu.run.time";
-    let of_container = until("its metrics", Duration::from_secs(30), || {
+    let of_container = until("its metrics", || {
         let resources = downstream.resource_metrics();
         resources.into_iter().find(|one| {
             one.resource.as_ref().is_some_and(|one| has(&one.attributes, "container.id") && text_of(&one.attributes, "container.id") == id)

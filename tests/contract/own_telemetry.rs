@@ -1,7 +1,5 @@
 //! `service.telemetry`: the agent's own records, spans and counters leave through its exporters, never through its hop.
 
-use std::time::Duration;
-
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 
@@ -22,14 +20,14 @@ async fn its_own_telemetry_arrives_downstream_and_never_passes_its_hop() {
     let agent = Agent::start(&configuration);
     assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![], vec![recent(); 3])).await.status, 200);
     let own = |request: &ExportTraceServiceRequest| text_of(resource_of(request), "service.name") == "stallspan";
-    let hop = until("a span about the hop's work", Duration::from_secs(20), || {
+    let hop = until("a span about the hop's work", || {
         let all = downstream.of("traces").into_iter().map(|got| ExportTraceServiceRequest::decode(got.body).unwrap());
         all.filter(|request| !resource_of(request).is_empty()).find(own)
     })
     .await;
     assert!(spans_of(&hop).iter().any(|span| span.name == "hop"));
-    until("own records", Duration::from_secs(20), || (!downstream.of("logs").is_empty()).then_some(())).await;
-    until("own counters", Duration::from_secs(20), || (!downstream.of("metrics").is_empty()).then_some(())).await;
+    until("own records", || (!downstream.of("logs").is_empty()).then_some(())).await;
+    until("own counters", || (!downstream.of("metrics").is_empty()).then_some(())).await;
     let page = http(agent.health(), "GET", "/metrics", &[], "").await;
     let text = String::from_utf8(page.body.to_vec()).unwrap();
     assert!(

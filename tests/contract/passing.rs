@@ -223,12 +223,14 @@ async fn sizes_count_after_inflation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_past_the_budget_is_told_to_come_again() {
-    let downstream = Downstream::start(|_, _| Answer::Later(Duration::from_secs(4))).await;
-    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &["--set", "limits.memory_mib=1"]);
+    let downstream = Downstream::start(|_, _| Answer::Later(Duration::from_secs(10))).await;
+    let patient = ["receivers.otlp.max_wait=60s", "exporters.otlp_grpc.timeout=60s"];
+    let settings = ["--set", "limits.memory_mib=1", "--set", patient[0], "--set", patient[1]];
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &settings);
     let big = [&[0xFA, 0x3F, 0x80, 0x80, 0x30][..], &vec![0; 0x30 << 14]].concat();
     let (address, first) = (agent.http(), big.clone());
     let holding = tokio::spawn(async move { post(address, "/v1/traces", first).await });
-    crate::downstream::until("the first one downstream", Duration::from_secs(40), || (!downstream.got().is_empty()).then_some(())).await;
+    crate::downstream::until("the first one downstream", || (!downstream.got().is_empty()).then_some(())).await;
     let refused = post(agent.http(), "/v1/traces", big.clone()).await;
     assert_eq!(refused.status, 429);
     assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u32>().unwrap() >= 1);

@@ -60,10 +60,10 @@ fn a_bad_configuration_ends_with_78_before_anything_listens() {
 #[test]
 fn both_signals_end_it_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut agent = Agent::start(&format!("{BASE}{TO_NOBODY}"));
+        let mut agent = Agent::start_with(&format!("{BASE}{TO_NOBODY}"), &["--set", "service.shutdown_timeout=60s"]);
         agent.signal(signal);
         let began = Instant::now();
-        assert_eq!(agent.ended_within(Duration::from_secs(12)).code(), Some(0), "{signal:?}");
-        assert!(began.elapsed() < Duration::from_secs(5), "{signal:?}: idle, and yet {:?}", began.elapsed());
+        assert_eq!(agent.ended().code(), Some(0), "{signal:?}");
+        assert!(began.elapsed() < Duration::from_secs(40), "{signal:?}: idle, and yet {:?}", began.elapsed());
     }
 }

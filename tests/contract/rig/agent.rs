@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::downstream::PATIENCE;
+
 /// What every test needs and no test is about.
 pub const BASE: &str = "\
 receivers: { otlp: { protocols: { grpc: { endpoint: \"127.0.0.1:0\" }, http: { endpoint: \"127.0.0.1:0\" } } } }
@@ -58,7 +60,17 @@ impl Agent {
         let path = directory.path().join("stallspan.yaml");
         std::fs::write(&path, configuration).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_stallspan"));
-        command.arg("run").arg("--config").arg(&path).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A span waits for a reading as long as a starved machine takes for one, and no longer; the default is for tests of it.
+        let hold = ["--set", "traces.max_hold=10s"];
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(&path)
+            .args(hold)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.envs(environment.iter().copied()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
@@ -75,7 +87,7 @@ impl Agent {
     }
 
     fn wait_until_listening(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while self.addresses.len() < 3 {
             assert!(Instant::now() < deadline && self.child.try_wait().unwrap().is_none(), "the agent does not listen: {:#?}", self.log());
             std::thread::sleep(Duration::from_millis(10));
@@ -117,13 +129,13 @@ impl Agent {
     }
 
     /// Waits for its end.
-    pub fn ended_within(&mut self, most: Duration) -> ExitStatus {
-        let deadline = Instant::now() + most;
+    pub fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the agent did not end within {most:?}: {:#?}", self.log());
+            assert!(Instant::now() < deadline, "the agent did not end within {PATIENCE:?}: {:#?}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

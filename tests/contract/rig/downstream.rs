@@ -195,14 +195,17 @@ fn pieces(status: u16, headers: &[(&'static str, String)], frames: Vec<Frame<Byt
     response
 }
 
-/// Waits until `condition` yields something.
-pub async fn until<T>(what: &str, most: Duration, condition: impl Fn() -> Option<T>) -> T {
-    let deadline = Instant::now() + most;
+/// How long a starved machine may take for what happens at once on a quiet one.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` yields something; fails when [`PATIENCE`] is over.
+pub async fn until<T>(what: &str, condition: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = condition() {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what}: did not happen within {most:?}");
+        assert!(Instant::now() < deadline, "{what}: did not happen within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -88,7 +88,7 @@ impl Container {
     }
 
     fn wait_inside(&self, path: &str) {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let inside = || fs::read_to_string(format!("/proc/{}/cgroup", self.pid())).unwrap_or_default().matches(path).count();
         while inside() < self.directories.len() {
             assert!(Instant::now() < deadline, "not in {path} yet");
@@ -149,7 +149,7 @@ impl Container {
         let _ = self.child.kill();
         let _ = self.child.wait();
         for directory in self.nested.iter().rev().chain(&self.directories) {
-            let deadline = Instant::now() + Duration::from_secs(5);
+            let deadline = Instant::now() + Duration::from_secs(60);
             while fs::remove_dir(directory).is_err() && directory.exists() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -167,7 +167,7 @@ impl Container {
 fn make(directory: &Path) {
     let missing: Vec<PathBuf> = directory.ancestors().skip(1).take_while(|parent| !parent.exists()).map(Path::to_owned).collect();
     MADE.lock().unwrap().extend(missing);
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(60);
     // A neighboring test may take away the empty parent meanwhile.
     while let Err(why) = fs::create_dir_all(directory) {
         assert!(Instant::now() < deadline, "{}: {why} (these tests need root)", directory.display());
