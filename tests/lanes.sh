@@ -91,6 +91,7 @@ bpf() {
   if [ "$(id -u)" != 0 ]; then skip bpf "the kernel takes programs from root only: run it as root"; return; fi
   if [ ! -e /sys/kernel/btf/vmlinux ]; then skip bpf "this kernel does not describe its types (CONFIG_DEBUG_INFO_BTF)"; return; fi
   tests bpf cargo test --locked --test live_bpf -- --test-threads=1
+  STALLSPAN_TEST_RAW_BPF=1 tests bpf cargo test --locked --test live_bpf -- --test-threads=1 # the form for older kernels
 }
 
 live() {

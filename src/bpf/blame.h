@@ -18,19 +18,23 @@ static __always_inline void segment_begin(struct cpu_state *cpu, struct task_str
 {
 	u64 name[2] = {};
 	if (slot == SLOT_HOST) {
-		struct task_struct *leader = task->group_leader;
+		struct task_struct *leader = GET(task, group_leader);
+#ifdef RAW
+		bpf_core_read(name, sizeof(name), &leader->comm);
+#else
 		name[0] = *(u64 *)&leader->comm[0];
 		name[1] = *(u64 *)&leader->comm[8];
+#endif
 	}
 	struct segment *last = segment_at(cpu, cpu->head);
 	if (last->start && last->slot == slot && last->name[0] == name[0] && last->name[1] == name[1]) {
-		last->pid = task->pid;
+		last->pid = GET(task, pid);
 		return;
 	}
 	struct segment *next = segment_at(cpu, ++cpu->head);
 	next->start = clock;
 	next->slot = slot;
-	next->pid = task->pid;
+	next->pid = GET(task, pid);
 	next->name[0] = name[0];
 	next->name[1] = name[1];
 }

@@ -44,7 +44,7 @@ static __always_inline void memory_ends(struct task_struct *task, struct task_st
 
 static __always_inline int reclaim_begins(void)
 {
-	struct task_state *state = state_of(bpf_get_current_task_btf());
+	struct task_state *state = state_of(current_task());
 	if (state)
 		state->reclaim_since = bpf_ktime_get_ns();
 	return 0;
@@ -52,7 +52,7 @@ static __always_inline int reclaim_begins(void)
 
 static __always_inline int reclaim_ends(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct task_state *state = state_of(task);
 	if (state) {
 		memory_ends(task, state, RECORD_RECLAIM, state->reclaim_since);
@@ -61,38 +61,38 @@ static __always_inline int reclaim_ends(void)
 	return 0;
 }
 
-SEC("tp_btf/mm_vmscan_direct_reclaim_begin")
+SEC(TRACEPOINT("mm_vmscan_direct_reclaim_begin"))
 int on_reclaim_begin(u64 *ctx) { return reclaim_begins(); }
 
-SEC("tp_btf/mm_vmscan_direct_reclaim_end")
+SEC(TRACEPOINT("mm_vmscan_direct_reclaim_end"))
 int on_reclaim_end(u64 *ctx) { return reclaim_ends(); }
 
-SEC("tp_btf/mm_vmscan_memcg_reclaim_begin")
+SEC(TRACEPOINT("mm_vmscan_memcg_reclaim_begin"))
 int on_memcg_reclaim_begin(u64 *ctx) { return reclaim_begins(); }
 
-SEC("tp_btf/mm_vmscan_memcg_reclaim_end")
+SEC(TRACEPOINT("mm_vmscan_memcg_reclaim_end"))
 int on_memcg_reclaim_end(u64 *ctx) { return reclaim_ends(); }
 
-SEC("tp_btf/mm_vmscan_node_reclaim_begin")
+SEC(TRACEPOINT("mm_vmscan_node_reclaim_begin"))
 int on_node_reclaim_begin(u64 *ctx) { return reclaim_begins(); }
 
-SEC("tp_btf/mm_vmscan_node_reclaim_end")
+SEC(TRACEPOINT("mm_vmscan_node_reclaim_end"))
 int on_node_reclaim_end(u64 *ctx) { return reclaim_ends(); }
 
 /* kcompactd fires these too: it is a host task, so no container is charged for it. */
-SEC("tp_btf/mm_compaction_begin")
+SEC(TRACEPOINT("mm_compaction_begin"))
 int on_compaction_begin(u64 *ctx)
 {
-	struct task_state *state = state_of(bpf_get_current_task_btf());
+	struct task_state *state = state_of(current_task());
 	if (state)
 		state->compaction_since = bpf_ktime_get_ns();
 	return 0;
 }
 
-SEC("tp_btf/mm_compaction_end")
+SEC(TRACEPOINT("mm_compaction_end"))
 int on_compaction_end(u64 *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
 	struct task_state *state = state_of(task);
 	if (state) {
 		memory_ends(task, state, RECORD_COMPACTION, state->compaction_since);

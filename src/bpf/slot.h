@@ -28,7 +28,7 @@ static __always_inline u32 slot_of(struct task_struct *task, struct task_state *
 	u32 zero = 0;
 	struct control *control = bpf_map_lookup_elem(&controls, &zero);
 	u32 generation = control ? control->generation : 0;
-	struct css_set *css = task->cgroups;
+	struct css_set *css = GET(task, cgroups);
 	if (state->css != css || state->generation != generation) {
 		state->css = css;
 		/* Read back from the map it is a number and no pointer any more. */

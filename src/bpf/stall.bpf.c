@@ -48,7 +48,7 @@ static __always_inline void run_count(struct cpu_state *cpu, u32 next_slot, u64 
 		totals->run_ns += clock - from;
 }
 
-SEC("tp_btf/sched_switch")
+SEC(TRACEPOINT("sched_switch"))
 int on_switch(u64 *ctx)
 {
 	struct task_struct *prev, *next;
@@ -62,8 +62,8 @@ int on_switch(u64 *ctx)
 	struct cpu_state *cpu = cpu_state(bpf_get_smp_processor_id());
 	if (!cpu)
 		return 0;
-	struct cfs_rq *queue = prev->se.cfs_rq;
-	u64 clock = queue->rq->clock;
+	struct cfs_rq *queue = GET(prev, se.cfs_rq);
+	u64 clock = GET2(queue, rq, clock);
 	mono_learn(cpu, clock);
 	if (throttle_begins(prev, queue)) {
 		struct task_state *state = state_of(prev);
@@ -71,7 +71,7 @@ int on_switch(u64 *ctx)
 			throttle_remember(state, queue, clock);
 	}
 	u32 slot = SLOT_IDLE;
-	if (next->pid) {
+	if (GET(next, pid)) {
 		slot = SLOT_HOST;
 		struct task_state *state = state_of(next);
 		if (state) {
@@ -85,23 +85,23 @@ int on_switch(u64 *ctx)
 }
 
 /* The task still stands on its old CPU here, and the old run queue is locked: its segments stand still. */
-SEC("tp_btf/sched_migrate_task")
+SEC(TRACEPOINT("sched_migrate_task"))
 int on_migrate(u64 *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx[0];
 	u32 to = ctx[1];
-	if (task->on_rq != TASK_ON_RQ_MIGRATING)
+	if (GET(task, on_rq) != TASK_ON_RQ_MIGRATING)
 		return 0;
 	struct task_state *state = state_of(task);
 	if (!state || !state->known)
 		return 0;
-	u64 delay = task->sched_info.run_delay;
+	u64 delay = GET(task, sched_info.run_delay);
 	if (delay <= state->seen_delay)
 		return 0;
 	u64 ns = delay - state->seen_delay;
 	state->seen_delay = delay;
-	struct cfs_rq *queue = task->se.cfs_rq;
-	u64 clock = queue->rq->clock;
+	struct cfs_rq *queue = GET(task, se.cfs_rq);
+	u64 clock = GET2(queue, rq, clock);
 	struct cpu_state *here = cpu_state(bpf_get_smp_processor_id());
 	if (!here)
 		return 0;
@@ -115,7 +115,7 @@ int on_migrate(u64 *ctx)
 	struct explained *found = &here->scratch;
 	explain_clear(found);
 	if (slot != SLOT_HOST) {
-		explain(queue->rq->cpu, slot, clock - ns + part, clock);
+		explain(GET2(queue, rq, cpu), slot, clock - ns + part, clock);
 		blame_all(slot);
 		struct totals *totals = bpf_map_lookup_elem(&slot_totals, &slot);
 		if (totals) {
@@ -133,10 +133,10 @@ int on_migrate(u64 *ctx)
 	return 0;
 }
 
-SEC("tp_btf/sched_process_fork")
+SEC(TRACEPOINT("sched_process_fork"))
 int on_fork(u64 *ctx)
 {
-	make_state((struct task_struct *)ctx[1]);
+	renew_state((struct task_struct *)ctx[1]);
 	return 0;
 }
 
@@ -167,11 +167,11 @@ int waiting_tasks(struct bpf_iter__task *ctx)
 	struct waiting_record record = { .now_ns = now, .slot = slot_of(task, state), .tgid = task->tgid, .tid = task->pid };
 	if (record.slot == SLOT_HOST)
 		return 0;
-	struct cfs_rq *queue = task->se.cfs_rq;
-	struct cpu_state *cpu = cpu_state(queue->rq->cpu);
+	struct cfs_rq *queue = GET(task, se.cfs_rq);
+	struct cpu_state *cpu = cpu_state(GET2(queue, rq, cpu));
 	if (!cpu)
 		return 0;
-	u64 delay = task->sched_info.run_delay;
+	u64 delay = GET(task, sched_info.run_delay);
 	u64 before = delay > state->seen_delay ? delay - state->seen_delay : 0;
 	if (state->has_settled) {
 		before += state->settled.ns;

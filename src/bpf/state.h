@@ -95,10 +95,14 @@ struct cpu_state {
 	struct settled moved;     /* what that wait has behind it on other CPUs */
 };
 
-#ifdef NO_TASK_STORAGE
+/*
+ * Compiled twice. RAW: for kernels before 5.12, which keep nothing beside a task for tracing programs, and for those that
+ * refuse tracepoints with types.
+ */
+#ifdef RAW
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 32768);
+	__uint(max_entries, TASKS_DEFAULT);
 	__type(key, u32);
 	__type(value, struct task_state);
 } tasks SEC(".maps");
@@ -174,10 +178,30 @@ struct {
 	__uint(max_entries, 4 * 1024 * 1024);
 } records SEC(".maps");
 
+#ifdef RAW
+/* Raw tracepoints pass numbers: whatever they point to is copied. */
+#define TRACEPOINT(name) "raw_tp/" name
+#define GET(pointer, member) BPF_CORE_READ(pointer, member)
+#define GET2(pointer, first, second) BPF_CORE_READ(pointer, first, second)
+#else
+#define TRACEPOINT(name) "tp_btf/" name
+#define GET(pointer, member) ((pointer)->member)
+#define GET2(pointer, first, second) ((pointer)->first->second)
+#endif
+
+static __always_inline struct task_struct *current_task(void)
+{
+#ifdef RAW
+	return (struct task_struct *)bpf_get_current_task();
+#else
+	return bpf_get_current_task_btf();
+#endif
+}
+
 static __always_inline struct task_state *state_of(struct task_struct *task)
 {
-#ifdef NO_TASK_STORAGE
-	u32 pid = task->pid;
+#ifdef RAW
+	u32 pid = GET(task, pid);
 	return bpf_map_lookup_elem(&tasks, &pid);
 #else
 	return bpf_task_storage_get(&tasks, task, 0, 0);
@@ -187,13 +211,25 @@ static __always_inline struct task_state *state_of(struct task_struct *task)
 /* Only where no run queue is locked: before 6.4 the kernel allocates with a flag that may wake a thread. */
 static __always_inline struct task_state *make_state(struct task_struct *task)
 {
-#ifdef NO_TASK_STORAGE
-	u32 pid = task->pid;
+#ifdef RAW
+	u32 pid = GET(task, pid);
 	struct task_state none = {};
 	bpf_map_update_elem(&tasks, &pid, &none, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&tasks, &pid);
 #else
 	return bpf_task_storage_get(&tasks, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+#endif
+}
+
+/* A task is born. One that had its number before may have left something behind. */
+static __always_inline void renew_state(struct task_struct *task)
+{
+#ifdef RAW
+	u32 pid = GET(task, pid);
+	struct task_state none = {};
+	bpf_map_update_elem(&tasks, &pid, &none, BPF_ANY);
+#else
+	make_state(task);
 #endif
 }
 

@@ -15,9 +15,9 @@ static __always_inline u64 grown(u64 total, u64 since, u64 clock)
 static __always_inline u64 throttle_total(struct cfs_rq *queue)
 {
 	if (throttle_model >= THROTTLE_SELF)
-		return queue->throttled_clock_self_time;
+		return GET(queue, throttled_clock_self_time);
 	if (throttle_model == THROTTLE_PELT)
-		return queue->throttled_clock_pelt_time;
+		return GET(queue, throttled_clock_pelt_time);
 	if (throttle_model == THROTTLE_TASK)
 		return BPF_CORE_READ((struct cfs_rq___task *)queue, throttled_clock_task_time);
 	return 0;
@@ -28,12 +28,12 @@ static __always_inline u64 throttle_clock(struct cfs_rq *queue, u64 clock)
 {
 	u64 total = throttle_total(queue);
 	if (throttle_model >= THROTTLE_SELF)
-		return grown(total, queue->throttled_clock_self, clock);
-	if (throttle_model == THROTTLE_NONE || !queue->throttle_count)
+		return grown(total, GET(queue, throttled_clock_self), clock);
+	if (throttle_model == THROTTLE_NONE || !GET(queue, throttle_count))
 		return total;
 	if (throttle_model == THROTTLE_PELT)
-		return grown(total, queue->throttled_clock_pelt, queue->rq->clock_pelt);
-	return grown(total, BPF_CORE_READ((struct cfs_rq___task *)queue, throttled_clock_task), queue->rq->clock_task);
+		return grown(total, GET(queue, throttled_clock_pelt), GET2(queue, rq, clock_pelt));
+	return grown(total, BPF_CORE_READ((struct cfs_rq___task *)queue, throttled_clock_task), GET2(queue, rq, clock_task));
 }
 
 /* Whether the wait that `prev` begins now can have a throttled part. */
@@ -41,11 +41,11 @@ static __always_inline bool throttle_begins(struct task_struct *prev, struct cfs
 {
 	if (throttle_model == THROTTLE_FLAG)
 		return BPF_CORE_READ((struct task_struct___throttled *)prev, throttled);
-	if (throttle_model == THROTTLE_NONE || !prev->on_rq)
+	if (throttle_model == THROTTLE_NONE || !GET(prev, on_rq))
 		return false;
-	if (bpf_core_field_exists(prev->se.sched_delayed) && prev->se.sched_delayed)
+	if (bpf_core_field_exists(prev->se.sched_delayed) && GET(prev, se.sched_delayed))
 		return false;
-	return queue->throttle_count || throttle_total(queue);
+	return GET(queue, throttle_count) || throttle_total(queue);
 }
 
 static __always_inline void throttle_remember(struct task_state *state, struct cfs_rq *queue, u64 clock)

@@ -21,8 +21,8 @@ struct wait {
  */
 static __always_inline bool wait_measure(struct task_struct *task, struct task_state *state, u64 clock, struct wait *wait)
 {
-	u64 delay = task->sched_info.run_delay;
-	u64 queued = task->sched_info.last_queued;
+	u64 delay = GET(task, sched_info.run_delay);
+	u64 queued = GET(task, sched_info.last_queued);
 	u64 current = queued && clock > queued ? clock - queued : 0;
 	if (!state->known) {
 		state->known = 1;
@@ -97,11 +97,11 @@ static __always_inline void head_fill(struct record_head *head, u32 kind, struct
 	head->end_ns = end;
 	head->length_ns = length;
 	head->slot = slot;
-	head->tgid = task->tgid;
-	head->tid = task->pid;
+	head->tgid = GET(task, tgid);
+	head->tid = GET(task, pid);
 	head->culprits = 0;
-	head->task_started_ns = task->start_boottime;
-	head->process_started_ns = task->group_leader->start_boottime;
+	head->task_started_ns = GET(task, start_boottime);
+	head->process_started_ns = GET2(task, group_leader, start_boottime);
 }
 
 #define FILL_WAIT(record, places)                                                              \
@@ -153,7 +153,7 @@ static __always_inline void wait_ends(struct cpu_state *cpu, struct task_struct 
 	if (!totals)
 		return;
 	wait.end = clock + cpu->mono_offset;
-	struct cfs_rq *queue = task->se.cfs_rq;
+	struct cfs_rq *queue = GET(task, se.cfs_rq);
 	u64 part = 0;
 	if (state->throttle_queue)
 		part = throttle_part(state, queue, clock);

@@ -9,6 +9,7 @@
 #define SLOT_IDLE 0xfffffffdu
 #define SLOT_OTHER 0xfffffffeu /* culprits for whom there was no room */
 #define SLOTS_DEFAULT 1024     /* the loader sets what the memory budget allows */
+#define TASKS_DEFAULT 32768    /* tasks remembered where the kernel keeps nothing beside them */
 #define CGROUPS_DEFAULT 8192   /* cgroups that lead to slots */
 
 /*

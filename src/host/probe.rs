@@ -45,6 +45,7 @@ pub(super) fn probe(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> Fa
         cgroups: layout.facts(),
         btf,
         bpf: bpf(btf, capabilities),
+        bpf_loaded: None,
         capabilities,
         namespaces: namespaces(proc),
     }

@@ -1,7 +1,7 @@
 //! What `check` tells of this host: what is lost in a user's words, and what mends it.
 
 use crate::config::meaning::{Method, Sources};
-use crate::model::{Absence, Capability, CgroupLayout, DelayKind, Facts, SourceName};
+use crate::model::{Absence, BpfFacts, Capability, CgroupLayout, DelayKind, Facts, SourceName};
 
 use super::Plan;
 
@@ -119,7 +119,7 @@ fn bpf(facts: &Facts, method: Method) -> CheckItem {
     match method {
         Method::Taskstats | Method::Schedstat => CheckItem::pass(ID, "not used: sources.method begins below it"),
         Method::Auto | Method::Bpf => match facts.bpf {
-            Ok(()) => CheckItem::pass(ID, "the programs load: every wait is seen, and who ran meanwhile"),
+            Ok(()) => bpf_loaded(facts.bpf_loaded),
             Err(absence) => CheckItem::warn(
                 ID,
                 format!("eBPF programs cannot be loaded ({})", absence.word()),
@@ -130,11 +130,27 @@ fn bpf(facts: &Facts, method: Method) -> CheckItem {
     }
 }
 
+fn bpf_loaded(loaded: Option<BpfFacts>) -> CheckItem {
+    const ID: &str = "bpf";
+    let detail = "the programs load with CAP_BPF and CAP_PERFMON: every wait is seen, and who ran meanwhile";
+    let Some(loaded) = loaded else { return CheckItem::pass(ID, detail) };
+    let tenths = (loaded.map_bytes.saturating_mul(10) >> 20).max(1);
+    let form = if loaded.raw { "; in their form for older kernels" } else { "" };
+    let detail = format!("{detail}; maps of {}.{} MiB{form}", tenths / 10, tenths % 10);
+    let memory = (!loaded.memory).then_some("reclaim and compaction as single events");
+    let waiting = (!loaded.waiting).then_some("waits still in progress when a span ends");
+    let lost: Vec<&str> = [loaded.throttled_lost, memory, waiting].into_iter().flatten().collect();
+    if lost.is_empty() {
+        return CheckItem::pass(ID, detail);
+    }
+    CheckItem::warn(ID, detail, lost.join("; "), "use a kernel of 6.6 or later; the other delays are not affected")
+}
+
 const fn bpf_cure(absence: Absence) -> &'static str {
     match absence {
         Absence::NoPermission => "setcap cap_bpf,cap_perfmon,cap_net_admin+ep \"$(command -v stallspan)\"",
         Absence::Absent | Absence::NotSupported => {
-            "use a kernel of 5.11 or later built with CONFIG_DEBUG_INFO_BTF; until then delays are read from delay accounting"
+            "use a kernel of 5.8 or later built with CONFIG_DEBUG_INFO_BTF; until then delays are read from delay accounting"
         }
         _ => "see the log of `stallspan run`: it holds the verifier's last lines; until then delays are read from delay accounting",
     }

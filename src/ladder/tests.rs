@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use crate::model::{Capabilities, CgroupFacts, Namespaces};
+use crate::model::{BpfFacts, Capabilities, CgroupFacts, Namespaces};
 
 use super::*;
 
@@ -43,6 +43,7 @@ fn fit() -> Facts {
             relative_paths: false,
         },
         bpf: Err(Absence::NotSupported),
+        bpf_loaded: None,
         btf: true,
         capabilities: Capabilities(u64::MAX),
         namespaces: Namespaces { pid: Some(true), net: Some(true), user: Some(true), cgroup: Some(true) },
@@ -184,6 +185,25 @@ fn on_a_fit_host_nothing_is_lost() {
     let ids: Vec<_> = statuses(&fit(), Method::Auto).into_iter().map(|(id, _)| id).collect();
     assert_eq!(ids, ["procfs", "bpf", "taskstats", "task_delayacct", "schedstat", "cgroup", "psi", "proc_schedstat", "capabilities"]);
     assert!(statuses(&fit(), Method::Taskstats).iter().all(|(_, status)| *status == "pass"));
+}
+
+#[test]
+fn what_the_programs_cannot_tell_here_is_told_with_what_they_take() {
+    let loaded = BpfFacts { map_bytes: 10 << 20, raw: false, throttled_lost: None, memory: true, waiting: true };
+    let check = |loaded: BpfFacts| {
+        let facts = Facts { bpf: Ok(()), bpf_loaded: Some(loaded), ..fit() };
+        let sources = sources(Method::Auto);
+        checks(&facts, &plan(&facts, &sources), &sources).into_iter().find(|item| item.id == "bpf").unwrap()
+    };
+    let whole = check(loaded);
+    assert!(whole.status == CheckStatus::Pass && whole.detail.contains("10.0 MiB") && whole.detail.contains("CAP_PERFMON"), "{whole:?}");
+    assert!(check(BpfFacts { raw: true, ..loaded }).detail.contains("older kernels"));
+    let poor = check(BpfFacts { throttled_lost: Some("the throttled part"), memory: false, waiting: false, ..loaded });
+    assert_eq!(poor.status, CheckStatus::Warn);
+    assert_eq!(
+        poor.lost.as_deref(),
+        Some("the throttled part; reclaim and compaction as single events; waits still in progress when a span ends")
+    );
 }
 
 #[test]

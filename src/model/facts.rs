@@ -33,6 +33,8 @@ pub struct Facts {
     pub btf: bool,
     /// Whether eBPF programs can be loaded, as far as was tried.
     pub bpf: Result<(), Absence>,
+    /// What they told when they were loaded; `None`: they were not.
+    pub bpf_loaded: Option<BpfFacts>,
     /// Effective capabilities of the agent.
     pub capabilities: Capabilities,
     /// Which of the agent's namespaces are the host's.
@@ -58,10 +60,26 @@ impl Facts {
             cgroups: CgroupFacts::default(),
             btf: false,
             bpf: Err(Absence::NotSupported),
+            bpf_loaded: None,
             capabilities: Capabilities::default(),
             namespaces: Namespaces::default(),
         }
     }
+}
+
+/// What the eBPF programs can tell on this kernel, and what they take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BpfFacts {
+    /// Memory of their maps, bytes.
+    pub map_bytes: u64,
+    /// They had to be loaded in their form for older kernels.
+    pub raw: bool,
+    /// The throttled part of each wait is known (`None`), approximate, or unknown: what is lost.
+    pub throttled_lost: Option<&'static str>,
+    /// Direct reclaim and direct compaction are seen.
+    pub memory: bool,
+    /// Waits that have not ended are seen.
+    pub waiting: bool,
 }
 
 /// What a taskstats answer about the agent itself looked like.

@@ -19,7 +19,7 @@ pub use answer::{Answer, Code, Refusal, Signal};
 pub use claims::{ClaimValue, Claims, Match, Mesh, NODE_ID, Peer};
 pub use container::{Container, ContainerKey, Pod, ProcessKey, Subject, TaskKey};
 pub use delay::{DelayKind, Delays};
-pub use facts::{Capabilities, Capability, CgroupFacts, CgroupLayout, Facts, Namespaces, TaskstatsFacts};
+pub use facts::{BpfFacts, Capabilities, Capability, CgroupFacts, CgroupLayout, Facts, Namespaces, TaskstatsFacts};
 pub use reading::{CgroupStat, Reading, Totals};
 pub use singles::{Blamed, CulpritKind, Durations, SingleWaits};
 pub use snapshot::{ContainerSnapshot, EventSource, NodeCpu, NodeSnapshot};

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 
 use super::book::{Book, told};
-use super::bpf::{BpfSettings, BpfSource, Comm, Hierarchy, Record, Runner, Slot, Task, ThrottleClock, Wait as Seen, Waiting};
+use super::bpf::{BpfSettings, BpfSource, Comm, Form, Hierarchy, Record, Runner, Slot, Task, ThrottleClock, Wait as Seen, Waiting};
 use super::roster::Roster;
 use crate::containers::Index;
 use crate::history::Store;
 use crate::host::{Host, kernel_btf};
 use crate::model::wait::{CulpritKey, EventFields, OpenWait, Wait};
 use crate::model::{
-    Absence, Container, ContainerKey, CulpritKind, DelayKind, EventSource, Facts, Mono, NodeCpu, ProcessKey, SingleWaits, Subject, TaskKey,
-    Wall,
+    Absence, BpfFacts, Container, ContainerKey, CulpritKind, DelayKind, EventSource, Facts, Mono, NodeCpu, ProcessKey, SingleWaits,
+    Subject, TaskKey, Wall,
 };
 use crate::runtime::clock::mono_now;
 
@@ -117,6 +117,22 @@ impl Feed {
             culprits: true,
             memory: offer.reclaim && offer.compaction,
             some_subjects: true,
+        }
+    }
+
+    /// What the programs can tell here, and what they take.
+    pub(super) fn facts(&self) -> BpfFacts {
+        let offer = self.source.offer();
+        BpfFacts {
+            map_bytes: self.source.map_bytes(),
+            raw: offer.form == Form::Raw,
+            throttled_lost: match offer.throttle {
+                ThrottleClock::Exact | ThrottleClock::Queue => None,
+                ThrottleClock::Task | ThrottleClock::Scaled => Some("exactness of the throttled part of waits, which is approximate here"),
+                ThrottleClock::Absent => Some("the throttled part of single waits"),
+            },
+            memory: offer.reclaim && offer.compaction,
+            waiting: offer.waiting,
         }
     }
 

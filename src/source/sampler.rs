@@ -363,7 +363,9 @@ fn begin_loading(host: &Arc<Host>, facts: &Facts, settings: &Sources) -> Option<
 /// Whether the programs can be loaded here, by loading them: for `check`.
 pub fn try_bpf(host: &Host, facts: &mut Facts, settings: &Sources) {
     if wants_bpf(facts, settings) {
-        facts.bpf = Feed::open(host, &bpf_settings(facts), wall_now()).map(drop);
+        let feed = Feed::open(host, &bpf_settings(facts), wall_now());
+        facts.bpf_loaded = feed.as_ref().ok().map(Feed::facts);
+        facts.bpf = feed.map(drop);
     }
 }
 

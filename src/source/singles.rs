@@ -115,9 +115,11 @@ pub(super) fn complete(totals: &mut Totals, singles: &SingleWaits) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bpf::Form;
     use super::*;
 
     const OFFER: Offer = Offer {
+        form: Form::Typed,
         throttle: ThrottleClock::Exact,
         moves: true,
         reclaim: true,

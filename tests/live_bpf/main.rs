@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use scene::{BURN, Cgroup, Process, hierarchy};
 use stallspan::source::bpf::{
-    BUCKET_SCALE, BUCKETS, BpfSettings, BpfSource, Comm, FIRST_BUCKET, Hierarchy, Record, Runner, Slot, SlotTotals, ThrottleClock,
+    BUCKET_SCALE, BUCKETS, BpfSettings, BpfSource, Comm, FIRST_BUCKET, Form, Hierarchy, Record, Runner, Slot, SlotTotals, ThrottleClock,
 };
 
 /// One test at a time: they compete for two CPUs as it is.
@@ -34,7 +34,9 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 fn open(ring_bytes: u32) -> Option<BpfSource> {
-    let settings = BpfSettings { hierarchy: hierarchy(), ring_bytes, ..BpfSettings::default() };
+    // The lane runs these tests once in each form of the programs.
+    let form = std::env::var_os("STALLSPAN_TEST_RAW_BPF").map(|_| Form::Raw);
+    let settings = BpfSettings { hierarchy: hierarchy(), ring_bytes, form, ..BpfSettings::default() };
     let btf = stallspan::host::kernel_btf().ok()?;
     match BpfSource::open(&btf, &settings) {
         Ok(source) => Some(source),

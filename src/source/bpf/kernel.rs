@@ -39,9 +39,21 @@ pub enum Hierarchy {
     Controller(String),
 }
 
+/// In which form the programs are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// At tracepoints with types; what is remembered of a task is kept beside it and goes with it.
+    Typed,
+    /// At raw tracepoints; what is remembered of tasks is kept in a table by number, of bounded size. For kernels before
+    /// 5.12, and those that refuse the other form.
+    Raw,
+}
+
 /// What this kernel offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
+    /// The form that it takes.
+    pub form: Form,
     /// The throttled part of waits.
     pub throttle: ThrottleClock,
     /// Waits that move between CPUs are explained on both.
@@ -99,7 +111,10 @@ pub fn offer(types: &KernelTypes<'_>, hierarchy: &Hierarchy) -> Result<(Offer, C
     let throttle = throttle(types);
     let has = |name: &str| types.tracepoint(name).is_some();
     let pair = |name: &str| has(&format!("{name}_begin")) && has(&format!("{name}_end"));
+    // Since 5.12 (a10787e6d58c) tracing programs may keep something beside a task.
+    let form = if types.has_member("task_struct", "bpf_storage") { Form::Typed } else { Form::Raw };
     let offer = Offer {
+        form,
         throttle,
         moves: has("sched_migrate_task") && types.has_member("rq", "cpu"),
         reclaim: pair("mm_vmscan_direct_reclaim"),

@@ -1,16 +1,17 @@
 //! Puts the programs into the kernel. Everything hangs on file descriptors of this process: no pins, so nothing stays
 //! behind however the process ends.
 
-use aya::programs::{BtfTracePoint, Iter};
+use aya::programs::{Iter, Program};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 
 use super::error::BpfError;
-use super::kernel::{Constants, Hierarchy, Offer, offer};
+use super::kernel::{Constants, Form, Hierarchy, Offer, offer};
 use super::wire::{MEMORY_LEN, THRESHOLDS, TOTALS_LEN};
 use crate::parse::btf::KernelTypes;
 
-/// Compiled by `make bpf` from `src/bpf/stall.bpf.c`; the loader relocates it to the kernel's own types.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/stall.bpf.o");
+/// Compiled by `make bpf` from `src/bpf/stall.bpf.c`; the loader relocates them to the kernel's own types.
+static TYPED: &[u8] = aya::include_bytes_aligned!("../../bpf/stall.bpf.o");
+static RAW: &[u8] = aya::include_bytes_aligned!("../../bpf/stall-raw.bpf.o");
 
 /// Bytes for the totals of all slots and CPUs; decides how many containers have a slot.
 const TOTALS_BYTES: usize = 16 << 20;
@@ -18,6 +19,9 @@ const TOTALS_BYTES: usize = 16 << 20;
 const SLOTS: std::ops::RangeInclusive<u32> = 256..=2048;
 /// Cgroups that lead to slots.
 const CGROUPS: u32 = 8192;
+/// Tasks remembered in the raw form, and what one of them takes in a table that forgets the oldest.
+const TASKS: u32 = 32768;
+const TASK_BYTES: u32 = 256;
 /// Pairs of victim and culprit.
 const BLAMES: u32 = 16384;
 /// `sizeof(struct cpu_state)`, a little rounded up.
@@ -34,11 +38,18 @@ pub struct BpfSettings {
     pub thresholds_ns: [u64; THRESHOLDS],
     /// Bytes of the ring; a power of two and at least a page.
     pub ring_bytes: u32,
+    /// The form to load; `None`: what the kernel takes.
+    pub form: Option<Form>,
 }
 
 impl Default for BpfSettings {
     fn default() -> Self {
-        Self { hierarchy: Hierarchy::Unified, thresholds_ns: [1_000_000, 10_000_000, 50_000_000, 100_000_000], ring_bytes: 4 << 20 }
+        Self {
+            hierarchy: Hierarchy::Unified,
+            thresholds_ns: [1_000_000, 10_000_000, 50_000_000, 100_000_000],
+            ring_bytes: 4 << 20,
+            form: None,
+        }
     }
 }
 
@@ -59,27 +70,41 @@ fn slots_for(cpus: u32) -> u32 {
 }
 
 /// Bytes of all maps.
-fn map_bytes(cpus: u32, slots: u32, settings: &BpfSettings) -> u64 {
+fn map_bytes(form: Form, cpus: u32, slots: u32, settings: &BpfSettings) -> u64 {
     let [cpus, slots, ring] = [cpus, slots, settings.ring_bytes].map(u64::from);
     let per_slot = TOTALS_LEN as u64 * cpus + MEMORY_LEN as u64 + 16;
-    slots * per_slot + cpus * u64::from(CPU_BYTES) + u64::from(HASH_ENTRY_BYTES) * u64::from(CGROUPS + BLAMES) + ring
+    let tasks = if form == Form::Raw { u64::from(TASKS) * u64::from(TASK_BYTES) } else { 0 };
+    slots * per_slot + cpus * u64::from(CPU_BYTES) + u64::from(HASH_ENTRY_BYTES) * u64::from(CGROUPS + BLAMES) + tasks + ring
 }
 
-/// Loads and attaches everything that this kernel can do.
+/// Loads and attaches everything that this kernel can do, in the form that it takes.
 pub(super) fn load(btf: &[u8], settings: &BpfSettings) -> Result<Loaded, BpfError> {
     let types = KernelTypes::read(btf).map_err(|problem| BpfError::Types(problem.to_string()))?;
-    let (offer, constants) = offer(&types, &settings.hierarchy).map_err(BpfError::Kernel)?;
+    let (mut offer, constants) = offer(&types, &settings.hierarchy).map_err(BpfError::Kernel)?;
     drop(types);
     let btf = Btf::parse(btf, Endianness::default()).map_err(|error| BpfError::Types(error.to_string()))?;
+    offer.form = settings.form.unwrap_or(offer.form);
+    match load_as(&btf, settings, constants, offer.clone()) {
+        // A kernel whose types promise the form, and that refuses it all the same.
+        Err(error @ (BpfError::Verifier { .. } | BpfError::Failed { .. })) if offer.form == Form::Typed && settings.form.is_none() => {
+            tracing::warn!(%error, "the eBPF programs are loaded in their form for older kernels");
+            load_as(&btf, settings, constants, Offer { form: Form::Raw, ..offer }).map_err(|_| error)
+        }
+        outcome => outcome,
+    }
+}
+
+fn load_as(btf: &Btf, settings: &BpfSettings, constants: Constants, offer: Offer) -> Result<Loaded, BpfError> {
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| BpfError::of("count the CPUs", &error))?;
     let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
     let slots = slots_for(cpus);
-    let mut ebpf = create(&btf, settings, constants, cpus, slots)?;
-    attach(&mut ebpf, &btf, &offer)?;
-    Ok(Loaded { ebpf, offer, slots, cpus, map_bytes: map_bytes(cpus, slots, settings), thresholds_ns: settings.thresholds_ns })
+    let mut ebpf = create(btf, settings, constants, offer.form, [cpus, slots])?;
+    attach(&mut ebpf, btf, &offer)?;
+    let map_bytes = map_bytes(offer.form, cpus, slots, settings);
+    Ok(Loaded { ebpf, offer, slots, cpus, map_bytes, thresholds_ns: settings.thresholds_ns })
 }
 
-fn create(btf: &Btf, settings: &BpfSettings, constants: Constants, cpus: u32, slots: u32) -> Result<Ebpf, BpfError> {
+fn create(btf: &Btf, settings: &BpfSettings, constants: Constants, form: Form, [cpus, slots]: [u32; 2]) -> Result<Ebpf, BpfError> {
     let mut loader = EbpfLoader::new();
     loader
         // The loader does not know task storage; the kernel does, and only the programs use that map.
@@ -97,7 +122,11 @@ fn create(btf: &Btf, settings: &BpfSettings, constants: Constants, cpus: u32, sl
     for map in ["slot_floors", "slot_totals", "slot_memory"] {
         loader.map_max_entries(map, slots);
     }
-    loader.load(OBJECT).map_err(|error| BpfError::of("create the maps", &error))
+    let object = match form {
+        Form::Typed => TYPED,
+        Form::Raw => RAW,
+    };
+    loader.load(object).map_err(|error| BpfError::of("create the maps", &error))
 }
 
 /// The order matters: tasks are born prepared before those alive are prepared, and both before waits are looked at.
@@ -133,9 +162,18 @@ fn missing(program: &str) -> BpfError {
 
 fn tracepoint(ebpf: &mut Ebpf, btf: &Btf, program: &'static str, event: &str) -> Result<(), BpfError> {
     let found = ebpf.program_mut(program).ok_or_else(|| missing(program))?;
-    let found: &mut BtfTracePoint = found.try_into().map_err(|error| BpfError::program(program, &error))?;
-    found.load(event, btf).map_err(|error| BpfError::program(program, &error))?;
-    found.attach().map_err(|error| BpfError::program(program, &error))?;
+    let refused = |error| BpfError::program(program, &error);
+    match found {
+        Program::BtfTracePoint(typed) => {
+            typed.load(event, btf).map_err(refused)?;
+            typed.attach().map_err(refused)?;
+        }
+        Program::RawTracePoint(raw) => {
+            raw.load().map_err(refused)?;
+            raw.attach(event).map_err(refused)?;
+        }
+        _ => return Err(missing(program)),
+    }
     Ok(())
 }
 
@@ -166,8 +204,9 @@ mod tests {
     fn slots_and_maps_stay_within_bounds_on_any_number_of_cpus() {
         fn check(cpus: u32, slots: u32, mib_most: u64) {
             assert_eq!(slots_for(cpus), slots, "{cpus} CPUs");
-            let bytes = map_bytes(cpus, slots, &BpfSettings::default());
+            let bytes = map_bytes(Form::Typed, cpus, slots, &BpfSettings::default());
             assert!(bytes <= mib_most << 20, "{cpus} CPUs: {bytes}");
+            assert_eq!(map_bytes(Form::Raw, cpus, slots, &BpfSettings::default()), bytes + (8 << 20));
         }
         check(0, 2048, 12);
         check(2, 2048, 12);

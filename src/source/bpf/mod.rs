@@ -20,7 +20,7 @@ mod wire;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, RingBuf};
 
 pub use error::BpfError;
-pub use kernel::{Hierarchy, Offer, ThrottleClock};
+pub use kernel::{Form, Hierarchy, Offer, ThrottleClock};
 pub use load::BpfSettings;
 pub use wire::{
     BUCKET_SCALE, BUCKETS, Blame, Buckets, CULPRITS, Comm, FIRST_BUCKET, MemoryTotals, MemoryWork, Record, Runner, Share, Slot, SlotTotals,
