@@ -129,7 +129,7 @@ async fn work(victim: &mut Actor, received: &Received, tasks: &Tasks) -> Result<
     let output = victim.output().ok_or(DemoError::NothingFound)?;
     let reading = tasks.blocking("victim's truth", move || truths(BufReader::new(output)));
     let truths = reading.await.map_err(std::io::Error::other)??;
-    let deadline = mono_now().plus(3_000_000_000);
+    let deadline = mono_now().plus(10_000_000_000);
     while roots(received) < before + truths.len() && mono_now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -113,15 +113,16 @@ impl Store {
     }
 
     /// A thread's waits are told as its own from now on. Those of the past are taken from what is known of the container
-    /// or process that it belongs to: of a number that others had before, only what began after `born`.
-    pub fn sees_thread(&mut self, thread: TaskKey, whole: Subject, born: Mono) {
+    /// or process that it belongs to: of a number that others had before, only what began after `born`. False where the waits of
+    /// that one are not seen themselves, or not yet.
+    pub fn sees_thread(&mut self, thread: TaskKey, whole: Subject, born: Mono) -> bool {
         let subject = Subject::Task(thread);
         if self.entries.get(&subject).is_some_and(|entry| entry.seen.is_some()) {
-            return;
+            return true;
         }
         let (forgotten, some_subjects) = (self.forgotten, self.some_subjects);
         let around = self.entries.get(&whole).and_then(|whole| Some((whole.known_from(forgotten, some_subjects)?, whole)));
-        let Some((seen, entry)) = around else { return };
+        let Some((seen, entry)) = around else { return false };
         let since = entry.single_waits().map_or(seen, |waits| waits.known_from().max(seen));
         let past: Vec<Wait> = entry.single_waits().map(|waits| waits.of_thread(thread.tid, born.0)).unwrap_or_default();
         let at = past.iter().map(|wait| wait.end).max().unwrap_or(Mono(since));
@@ -131,6 +132,7 @@ impl Store {
                 entry.record_wait(wait, since.max(forgotten));
             }
         });
+        true
     }
 
     /// All waits that ended until `at` have been recorded, or told as lost. Windows that end later are not wholly covered.

@@ -232,8 +232,7 @@ impl Sampler {
         if unseen.peek().is_some() {
             let mut history = self.node.history_mut();
             for thread in unseen {
-                history.sees_thread(thread.handle.key(), whole, thread.born.minus(self.tick_ns));
-                thread.seen = true;
+                thread.seen = history.sees_thread(thread.handle.key(), whole, thread.born.minus(self.tick_ns));
             }
         }
     }
