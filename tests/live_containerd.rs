@@ -274,3 +274,119 @@ async fn a_containerd_that_hangs_is_told_and_followed_again() {
     assert!(back < Duration::from_secs(5), "{back:?}");
     assert!(watch.seen.lock().unwrap().is_live(&id));
 }
+
+/// The agent itself, asked over a unix socket, writing to a file.
+struct MeshAgent {
+    child: std::process::Child,
+    directory: tempfile::TempDir,
+}
+
+impl MeshAgent {
+    fn start(server: &PrivateContainerd) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        let configuration = format!(
+            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: 'unix://{}'}}, http: {{endpoint: 'unix://{}'}}}}}}}}\n\
+             exporters: {{file: {{path: '{}'}}}}\n\
+             containers: {{containerd: {{endpoint: 'unix://{}'}}}}\n\
+             sources: {{collection_interval: 1s}}\n\
+             extensions: {{health_check: {{endpoint: '127.0.0.1:0'}}}}\n\
+             service: {{pipelines: {{traces: {{exporters: [file]}}, metrics: {{exporters: [file]}}}}}}\n",
+            at("grpc.sock"),
+            at("http.sock"),
+            at("out.json"),
+            server.socket().display()
+        );
+        fs::write(at("agent.yaml"), configuration).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_stallspan"));
+        let child = command.args(["run", "--config", &at("agent.yaml")]).stderr(std::process::Stdio::null()).spawn().unwrap();
+        Self { child, directory }
+    }
+
+    /// Sends a span that ended just now; `false` while nobody listens yet.
+    fn send(&self, resource: &serde_json::Value, span: &serde_json::Value) -> bool {
+        use std::io::{Read, Write};
+        let Ok(mut stream) = std::os::unix::net::UnixStream::connect(self.directory.path().join("http.sock")) else { return false };
+        let body =
+            serde_json::json!({"resourceSpans": [{"resource": {"attributes": resource}, "scopeSpans": [{"spans": [span]}]}]}).to_string();
+        let head = "POST /v1/traces HTTP/1.1\r\nhost: agent\r\ncontent-type: application/json\r\nconnection: close\r\n";
+        write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.starts_with("HTTP/1.1 200")
+    }
+
+    /// Every line that the agent has written so far.
+    fn written(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.directory.path().join("out.json")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+impl Drop for MeshAgent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The value of an attribute, whatever its type.
+fn value_of(attributes: &serde_json::Value, key: &str) -> Option<serde_json::Value> {
+    let found = attributes.as_array()?.iter().find(|one| one["key"] == key)?;
+    found["value"].as_object()?.values().next().cloned()
+}
+
+#[test]
+fn a_mesh_pods_application_and_proxy_are_told_apart() {
+    let server = PrivateContainerd::start();
+    let labels = |name: &'static str| {
+        let pod = [("io.kubernetes.pod.uid", "mesh-uid"), ("io.kubernetes.pod.name", "web-0"), ("io.kubernetes.pod.namespace", "shop")];
+        [&pod[..], &[("io.kubernetes.container.name", name)]].concat()
+    };
+    // More than the CPUs can run at once: the application waits, and the proxy with it.
+    let loops = std::thread::available_parallelism().unwrap().get() + 1;
+    let crowd = format!("for number in $(seq {loops}); do while :; do :; done & done; wait");
+    server.run("k8s.io", &server.fresh_id("web"), &labels("web"), &["/bin/sh", "-c", &crowd]);
+    server.run("k8s.io", &server.fresh_id("proxy"), &labels("linkerd-proxy"), &["/bin/sh", "-c", "while :; do :; done"]);
+    let agent = MeshAgent::start(&server);
+    let attribute = |key: &str, value: &str| serde_json::json!({"key": key, "value": {"stringValue": value}});
+    let resource = |container: &str| serde_json::json!([attribute("k8s.pod.uid", "mesh-uid"), attribute("k8s.container.name", container)]);
+    let begun = Instant::now();
+    let told = loop {
+        assert!(begun.elapsed() < DEADLINE, "never told apart: {:?}", agent.written().last());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+        let (start, end) = ((now - 300_000_000).to_string(), (now - 20_000_000).to_string());
+        // Time in the application, as its proxy sees it.
+        let span = serde_json::json!({"name": "/", "kind": 3, "startTimeUnixNano": start, "endTimeUnixNano": end, "attributes": [attribute("direction", "inbound")]});
+        if agent.send(&resource("linkerd-proxy"), &span) {
+            let spans = agent.written().into_iter().filter_map(|line| {
+                let group = line["resourceSpans"].get(0)?.clone();
+                Some((group["resource"]["attributes"].clone(), group["scopeSpans"][0]["spans"][0]["attributes"].clone()))
+            });
+            let both = |attributes: &serde_json::Value| {
+                ["stallspan.app.delay.cpu", "stallspan.proxy.delay.cpu", "stallspan.delay.cpu"]
+                    .map(|key| value_of(attributes, key)?.as_f64())
+            };
+            // A reading that comes between two looks at a span not yet covered may tell them apart: the next span is asked then.
+            let charged = |[app, proxy, own]: &[Option<f64>; 3]| app > &Some(0.0) && own == app && proxy.is_some();
+            let whole = spans.map(|(resource, attributes)| (resource, both(&attributes), attributes)).find(|(_, both, _)| charged(both));
+            if let Some(whole) = whole {
+                break whole;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let (resource, _, attributes) = told;
+    assert_eq!(value_of(&attributes, "stallspan.scope"), Some("container".into()));
+    assert_eq!(value_of(&resource, "k8s.pod.name"), Some("web-0".into()));
+    let proxies = || {
+        agent.written().iter().any(|line| {
+            let text = line.to_string();
+            text.contains("stallspan.node.mesh.proxies") && text.contains("linkerd-proxy")
+        })
+    };
+    while !proxies() {
+        assert!(begun.elapsed() < 2 * DEADLINE, "the proxy was never counted");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

@@ -403,3 +403,38 @@ fn without_trust_nobody_borrows_anothers_delay_over_its_own_connection() {
         }
     }
 }
+
+#[test]
+fn sources_of_the_kernel_and_of_the_sender_go_together_in_one_rule() {
+    let Street { node, web, proxy, .. } = street();
+    let of_pod = Peer { ip: Some("10.0.0.7".parse().unwrap()), ..Peer::default() };
+    let by_socket = Peer { pid: Some(11), socket: Some(77), ..Peer::default() };
+    let check = |sources: &[&str], attributes: &[(&str, &str)], peer: Peer, expected: Option<(Scope, Vec<Subject>)>| {
+        let attributes: Vec<_> = attributes.iter().map(|(key, value)| ((*key).to_owned(), text(value))).collect();
+        let found = node.index.identify(&Claims { attributes, peer }, &[rule(sources)]);
+        assert_eq!(subjects(found.as_ref()), expected, "{sources:?}");
+    };
+    let (name, namespace) = (format!("{UID}-name"), ("k8s.namespace.name", "shop"));
+    check(&["connection", "k8s.container.name"], &[("k8s.container.name", "proxy")], of_pod, of_container(proxy));
+    check(&["connection", "k8s.container.name"], &[("k8s.container.name", "other")], of_pod, None);
+    check(&["connection", "k8s.container.name"], &[], of_pod, None);
+    check(&["connection", "k8s.container.name"], &[("k8s.container.name", "web")], by_socket, of_process(11));
+    check(&["connection", "k8s.container.name"], &[("k8s.container.name", "proxy")], by_socket, None);
+    check(
+        &["k8s.pod.ip", "k8s.container.name"],
+        &[("k8s.pod.ip", "10.0.0.7"), ("k8s.container.name", "web")],
+        Peer::default(),
+        of_container(web),
+    );
+    check(
+        &["k8s.pod.name", "k8s.namespace.name", "k8s.container.name"],
+        &[("k8s.pod.name", &name), namespace, ("k8s.container.name", "web")],
+        Peer::default(),
+        of_container(web),
+    );
+    check(&["k8s.pod.name", "k8s.namespace.name"], &[("k8s.pod.name", &name), ("k8s.namespace.name", "other")], Peer::default(), None);
+    check(&["k8s.pod.name", "k8s.namespace.name"], &[("k8s.pod.name", &name)], Peer::default(), None);
+    check(&["connection", "k8s.pod.ip"], &[("k8s.pod.ip", "10.0.0.8")], of_pod, None);
+    check(&["connection"], &[("k8s.pod.uid", UID)], of_pod, Some((Scope::Pod, vec![Subject::Container(web), Subject::Container(proxy)])));
+    check(&["connection"], &[("k8s.pod.uid", "another")], of_pod, None);
+}
