@@ -8,6 +8,8 @@
 #   docs      rustdoc, warnings are errors
 #   unit      every test that needs nothing but this repository
 #   demo      the demo, as a user runs it
+#   numbers   metrics and spans against the kernel's own numbers, on this host (root)
+#   guest     the same on cgroup v2 and another kernel, in a guest under QEMU
 #   live      the chain with real parts (root)
 #
 # A lane that cannot run here is told and counted as skipped; where CI=true that is a failure. Each lane's output is kept
@@ -53,9 +55,39 @@ tests() {
   if [ "$failed" != "$before_failed" ]; then echo "== $lane: FAILED"; fi
 }
 
-lint() { cargo clippy --locked --all-targets -- -D warnings && cargo clippy --locked --test live -- -D warnings; }
+# A command that sums itself up in its last line, as this script does.
+summed() {
+  local lane=$1 status p f i
+  shift
+  echo "== $lane: $*"
+  "$@" 2>&1 | tee "$logs/$lane.log"
+  status=${PIPESTATUS[0]}
+  read -r p f i < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' "$logs/$lane.log" | tail -n 1) || p=0 f=0 i=0
+  if [ "$status" != 0 ] && [ "$f" = 0 ]; then f=1; fi
+  if [ "$status" = 0 ] && [ "$p" = 0 ] && [ "$i" = 0 ]; then echo "== $lane: ran no check"; f=1; fi
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + i))
+  if [ "$f" != 0 ]; then echo "== $lane: FAILED"; fi
+}
+
+lint() { cargo clippy --locked --all-targets -- -D warnings && cargo clippy --locked --test live --test numbers -- -D warnings; }
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items; }
 demo() { cargo build --locked --release && timeout 120 target/release/stallspan demo; }
+
+numbers() {
+  if [ "$(id -u)" != 0 ]; then skip numbers "it makes cgroups: run it as root"; return; fi
+  if ! cargo build --locked --release --bin stallspan; then failed=$((failed + 1)); return; fi
+  STALLSPAN_BIN=$PWD/target/release/stallspan summed numbers cargo test --locked --test numbers
+}
+
+guest() {
+  local tool
+  for tool in qemu-system-x86_64 busybox cpio dpkg-deb; do
+    if ! command -v "$tool" >/dev/null; then skip guest "$tool is missing: tests/setup.sh test installs it"; return; fi
+  done
+  if [ "$(uname -m)" != x86_64 ]; then skip guest "the guest is made for x86_64"; return; fi
+  if ! tests/guest/build.sh; then echo "== guest: FAILED: the guest was not built"; failed=$((failed + 1)); return; fi
+  summed guest tests/guest/run.sh
+}
 
 live() {
   if [ "$(id -u)" != 0 ]; then skip live "it starts containers: run it as root"; return; fi
@@ -68,7 +100,7 @@ live() {
 }
 
 begin=$(date +%s)
-if [ $# -eq 0 ]; then set -- format lint docs unit demo live; fi
+if [ $# -eq 0 ]; then set -- format lint docs unit demo numbers guest live; fi
 for lane in "$@"; do
   lane_begin=$(date +%s)
   case $lane in
@@ -77,6 +109,8 @@ for lane in "$@"; do
     docs) whole docs docs ;;
     unit) tests unit cargo test --locked --no-fail-fast ;;
     demo) whole demo demo ;;
+    numbers) numbers ;;
+    guest) guest ;;
     live) live ;;
     *) echo "lanes: no lane '$lane'"; exit 2 ;;
   esac

@@ -56,6 +56,8 @@ for_testing() {
   want runc runc
   want busybox busybox-static
   unpack prometheus promtool
+  want qemu-system-x86_64 qemu-system-x86 # boots another kernel, with cgroup v2
+  want cpio cpio
 }
 
 case "${1:-}" in
