@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn structs_that_hold_themselves_are_looked_at_for_a_while() {
         let mut built = Built::default();
-        built.put("s", STRUCT, 16, 8, &[("", &[1, 0]); 16]);
+        built.put("s", STRUCT, 16, 8, &[("", &[1, 0][..]); 16]);
         built.put("s", STRUCT, 1, 8, &[("wanted", &[0, 0])]);
         assert!(!KernelTypes::read(&built.bytes()).unwrap().has_member("s", "other"));
     }
