@@ -65,6 +65,8 @@ for_testing() {
   want npm npm
   want javac default-jdk-headless
   want mvn maven
+  want qemu-system-x86_64 qemu-system-x86 # boots another kernel, with cgroup v2
+  want cpio cpio
 }
 
 case "${1:-}" in

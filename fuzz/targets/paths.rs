@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use stallspan::parse::cgroup::{identity, membership, mounts};
 
-/// Longest text that may come of one path component.
-const LONGEST: usize = 256;
+/// Longest text that may come of one path component: 255 characters, each of which may be told as `\u{1f}`, and an ellipsis.
+const LONGEST: usize = 255 * 6 + 1;
 
 /// `/proc/PID/cgroup`, `/proc/PID/mountinfo`, and paths.
 pub fn cgroup_paths(data: &[u8]) {

@@ -55,7 +55,7 @@ pub fn single(text: &[u8]) -> Option<u64> {
     words.next().is_none().then_some(value)
 }
 
-/// Bytes from the kernel as text for people: invalid UTF-8 replaced, control characters escaped, at most `limit` characters.
+/// Bytes from the kernel as text for people: invalid UTF-8 replaced, control characters escaped, at most `limit` of its characters.
 #[must_use]
 pub fn shown(bytes: &[u8], limit: usize) -> String {
     let text = String::from_utf8_lossy(bytes);

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes what the guest boots: Debian's cloud kernel, and an initramfs of busybox, `stallspan` and the live checks of
-# tests/numbers, both linked statically. Everything lands in target/guest; a kernel that is there already is kept.
+# Makes what the guest boots: Debian's cloud kernel, and an initramfs of busybox, the release binary as users run it, and
+# the checks of tests/numbers. Both programs are the very files that run on this host, so nothing is compiled for the guest
+# alone; the C library they are linked to goes with them. Everything lands in target/guest; a kernel that is there is kept.
 set -eu
 cd "$(dirname "$0")/../.."
 out=target/guest
-triple=x86_64-unknown-linux-gnu
 mkdir -p "$out"
 
 if ! [ -e "$out/vmlinuz" ]; then
@@ -19,9 +19,8 @@ if ! [ -e "$out/vmlinuz" ]; then
     rm -rf "$out/kernel"
 fi
 
-# One command builds both: the checks, and the binary they drive.
-messages=$(RUSTFLAGS="-C target-feature=+crt-static" cargo test --profile static --target "$triple" --no-run --test numbers \
-    --message-format=json-render-diagnostics)
+cargo build --locked --release --bin stallspan
+messages=$(cargo test --locked --no-run --test numbers --message-format=json-render-diagnostics)
 numbers=$(printf '%s\n' "$messages" | sed -n 's/.*"executable":"\([^"]*\/numbers-[^"]*\)".*/\1/p' | tail -n 1)
 [ -n "$numbers" ] || { echo "cargo built no tests/numbers" >&2; exit 1; }
 
@@ -29,8 +28,13 @@ root=$out/root
 rm -rf "$root"
 mkdir -p "$root/bin" "$root/dev" "$root/etc" "$root/proc" "$root/sys" "$root/run" "$root/tmp"
 cp "$(command -v busybox)" "$root/bin/busybox"
-cp "${CARGO_TARGET_DIR:-target}/$triple/static/stallspan" "$root/bin/stallspan"
-cp "$numbers" "$root/bin/numbers"
+cp "${CARGO_TARGET_DIR:-target}/release/stallspan" "$root/bin/stallspan"
+strip -o "$root/bin/numbers" "$numbers"
+# Paths of the loader and of every library, where the programs look for them.
+ldd "$root/bin/stallspan" "$root/bin/numbers" | sed -n 's/^[[:space:]]*\(.* => \)\{0,1\}\(\/[^ ]*\) (0x.*/\2/p' | sort -u | while IFS= read -r library; do
+    mkdir -p "$root$(dirname "$library")"
+    cp -L "$library" "$root$library"
+done
 echo "127.0.0.1 localhost guest" >"$root/etc/hosts"
 cp tests/guest/init "$root/init"
 chmod 755 "$root/init"

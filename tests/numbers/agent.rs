@@ -16,8 +16,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::points::Points;
 use crate::until;
 
-/// Readings a second: enough for a short check.
-const INTERVAL: &str = "1s";
+/// Enough readings for a short check.
+const INTERVAL: &str = "500ms";
 /// Emulated, everything takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,15 +44,23 @@ impl Agent {
         agent
     }
 
-    /// The points of a collection that began after this call.
+    /// The points of a collection that began after this call: the one after the first that was stamped after it, which may
+    /// have read before.
     pub fn fresh(&self) -> Points {
         let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+        let stamped = self.after(now);
+        self.after(stamped);
+        self.points()
+    }
+
+    /// Waits for a collection stamped after this time; its stamp.
+    fn after(&self, time: u64) -> u64 {
         until("a collection", PATIENCE, || {
             let ended = !std::path::Path::new(&format!("/proc/{}/fd/2", self.pid())).exists();
             assert!(!ended, "the agent ended: {}", self.log());
-            self.points().last > now
+            self.points().last > time
         });
-        self.points()
+        self.points().last
     }
 
     /// Everything sent so far.

@@ -29,6 +29,8 @@ pub struct Piece {
     pub end: u64,
     /// What its threads waited between the two by their own files, ns.
     pub wait: u64,
+    /// The longest time for which one of them was not running, ns.
+    pub longest: u64,
 }
 
 /// What threads ran and waited by their own files, ns.
@@ -70,8 +72,8 @@ impl Load {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         let numbers: Vec<u64> = line.split_ascii_whitespace().map(|number| number.parse().unwrap()).collect();
-        let &[begin, end, wait] = &numbers[..] else { return None };
-        Some(Piece { begin, end, wait })
+        let &[begin, end, wait, longest] = &numbers[..] else { return None };
+        Some(Piece { begin, end, wait, longest })
     }
 
     /// What its threads ran and waited up to now.
@@ -169,23 +171,20 @@ fn burn(threads: u64, time: Duration, cpu: Option<usize>) -> Own {
 fn pieces(count: u64, threads: u64, time: Duration) {
     on_cpu(0);
     let (done, all_done) = channel();
-    let workers: Vec<Sender<()>> = (0..threads)
+    let workers: Vec<Sender<Instant>> = (0..threads)
         .map(|_| {
             let (work, done) = (channel(), done.clone());
             std::thread::spawn(move || {
-                work.1.iter().for_each(|()| {
-                    spin(time);
-                    done.send(()).unwrap();
-                });
+                work.1.iter().for_each(|sent| done.send(spin_since(sent, time)).unwrap());
             });
             work.0
         })
         .collect();
     for _ in 0..count {
         let (begin, before) = (wall(), sum(std::process::id()));
-        workers.iter().for_each(|worker| worker.send(()).unwrap());
-        workers.iter().for_each(|_| all_done.recv().unwrap());
-        println!("{begin} {} {}", wall(), sum(std::process::id()).wait - before.wait);
+        workers.iter().for_each(|worker| worker.send(Instant::now()).unwrap());
+        let longest = workers.iter().map(|_| all_done.recv().unwrap()).max().unwrap();
+        println!("{begin} {} {} {}", wall(), sum(std::process::id()).wait - before.wait, longest.as_nanos());
     }
     println!();
     drop(std::io::stdin().read_exact(&mut [0]));
@@ -223,10 +222,18 @@ fn last_words(mut child: Child) -> Own {
 }
 
 fn spin(time: Duration) {
-    let begin = Instant::now();
-    while begin.elapsed() < time {
-        std::hint::spin_loop();
+    spin_since(Instant::now(), time);
+}
+
+/// Spins; the longest time it was not running, counted from when it was woken.
+fn spin_since(woken: Instant, time: Duration) -> Duration {
+    let (begin, mut last, mut longest) = (Instant::now(), woken, Duration::ZERO);
+    while last.saturating_duration_since(begin) < time {
+        let now = Instant::now();
+        longest = longest.max(now - last);
+        last = now;
     }
+    longest
 }
 
 fn own_schedstat() -> Own {

@@ -15,6 +15,10 @@ const NOBODY: u32 = 65534;
 /// In front of everything: what follows is run by a shell in namespaces of its own.
 const MOUNTS: [&str; 4] = ["unshare", "-m", "sh", "-c"];
 
+/// What the demo says where it found a delay, but not the one that the victim had: on a machine that starves, a place in which
+/// little can be read may cost that much.
+const DISAGREES: &str = "stallspan demo: the delay on the spans";
+
 /// What stands before a command of stallspan to bring it into an odd place.
 struct Place<'a> {
     before: &'a [&'a str],
@@ -54,7 +58,7 @@ impl Place<'_> {
     fn demo(&self) {
         let output = self.run("demo --seconds 2");
         let errors = String::from_utf8_lossy(&output.stderr);
-        let told = output.status.success() || errors.lines().any(|line| line.starts_with("stallspan: "));
+        let told = output.status.success() || errors.lines().any(|line| line.starts_with("stallspan: ") || line.starts_with(DISAGREES));
         assert!(told, "{}: {} {errors}", output.status, String::from_utf8_lossy(&output.stdout));
     }
 }
