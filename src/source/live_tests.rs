@@ -21,7 +21,7 @@ use crate::host::Host;
 use crate::model::{ContainerKey, DelayKind, Evidence, ProcessKey, Subject, Totals};
 use crate::runtime::clock::{both_now, mono_now, wall_now};
 
-fn sources(method: Method) -> Sources {
+pub(super) fn sources(method: Method) -> Sources {
     Sources {
         collection_interval: Duration::from_secs(1),
         method,
@@ -34,28 +34,28 @@ fn sources(method: Method) -> Sources {
     }
 }
 
-fn node(sources: &Sources) -> Arc<Node> {
+pub(super) fn node(sources: &Sources) -> Arc<Node> {
     let settings = Settings { retention: sources.retention, resolution: sources.resolution, memory: sources.history_memory };
     Arc::new(Node::new(Index::new(sources.retention), Store::new(settings)))
 }
 
-fn host(sources: &Sources) -> Arc<Host> {
+pub(super) fn host(sources: &Sources) -> Arc<Host> {
     Arc::new(Host::open(&sources.procfs_root, &sources.cgroupfs_root).unwrap())
 }
 
-fn sampler(method: Method) -> Sampler {
+pub(super) fn sampler(method: Method) -> Sampler {
     let sources = sources(method);
-    Sampler::new(host(&sources), sources.clone(), node(&sources))
+    Sampler::new(host(&sources), sources.clone(), node(&sources), None)
 }
 
 /// A cgroup with the name of a container, removed at the end.
-struct Container {
-    dir: PathBuf,
+pub(super) struct Container {
+    pub(super) dir: PathBuf,
     id: String,
 }
 
 impl Container {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let id = format!("{:032x}{:032x}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let roots = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"];
@@ -65,11 +65,11 @@ impl Container {
         Self { dir, id }
     }
 
-    fn take(&self, child: &Child) {
+    pub(super) fn take(&self, child: &Child) {
         fs::write(self.dir.join("cgroup.procs"), child.id().to_string()).unwrap();
     }
 
-    fn key(&self, node: &Node) -> Option<ContainerKey> {
+    pub(super) fn key(&self, node: &Node) -> Option<ContainerKey> {
         node.index().live().find(|container| container.id == self.id).map(|container| container.key)
     }
 }
@@ -81,11 +81,11 @@ impl Drop for Container {
 }
 
 /// A process of ours that is ended with the test.
-struct Burner(Child);
+pub(super) struct Burner(pub(super) Child);
 
 impl Burner {
     /// Runs a shell script on CPU 0.
-    fn new(script: &str) -> Self {
+    pub(super) fn new(script: &str) -> Self {
         let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut first = CpuSet::new();
         first.set(0);
@@ -93,16 +93,16 @@ impl Burner {
         Self(child)
     }
 
-    fn spinning() -> Self {
+    pub(super) fn spinning() -> Self {
         Self::new("while :; do :; done")
     }
 
-    fn key(&self, node: &Node) -> Option<ProcessKey> {
+    pub(super) fn key(&self, node: &Node) -> Option<ProcessKey> {
         node.index().process_by_pid(self.0.id())
     }
 
     /// Wait and run time of its only thread, by its own file.
-    fn schedstat(&self) -> (u64, u64) {
+    pub(super) fn schedstat(&self) -> (u64, u64) {
         let text = fs::read_to_string(format!("/proc/{}/schedstat", self.0.id())).unwrap();
         let mut fields = text.split_ascii_whitespace().map(|field| field.parse::<u64>().unwrap());
         let run = fields.next().unwrap();
@@ -118,7 +118,7 @@ impl Drop for Burner {
 }
 
 /// Waits for a condition, but not for ever.
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(Instant::now() < deadline, "{what}");
@@ -126,21 +126,21 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn cpu(totals: &Totals) -> u64 {
+pub(super) fn cpu(totals: &Totals) -> u64 {
     totals.delay_ns.get(DelayKind::Cpu).unwrap()
 }
 
-fn totals_of(collection: &Collection, key: ContainerKey) -> Totals {
+pub(super) fn totals_of(collection: &Collection, key: ContainerKey) -> Totals {
     let all = collection.containers.iter().chain(&collection.finished);
     all.filter(|snapshot| snapshot.container.key == key).map(|snapshot| snapshot.totals).next().unwrap()
 }
 
-fn collect(sampler: &mut Sampler) -> Collection {
+pub(super) fn collect(sampler: &mut Sampler) -> Collection {
     sampler.make_collection();
     sampler.node.take_collection().unwrap()
 }
 
-fn within(found: u64, expected: u64, percent: u64, what: &str) {
+pub(super) fn within(found: u64, expected: u64, percent: u64, what: &str) {
     let allowed = expected * percent / 100;
     assert!(found.abs_diff(expected) <= allowed, "{what}: {found} instead of {expected}");
 }

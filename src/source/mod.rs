@@ -20,8 +20,8 @@
 //!
 //! Kernel threads are read at collections only, and only to hold the sum of all tasks against the node's (`conservation`).
 //!
-//! Not here yet, and where it goes: the exit listener adds the last values of a process in `reading` (its `growth` goes
-//! the same way as a polled one).
+//! Processes that live too short to be looked at are told by the kernel when they end (`exits` listens, `lives` knows whose
+//! they are, `ended` counts each once).
 
 mod account;
 mod accounting;
@@ -29,8 +29,11 @@ mod ages;
 pub mod bpf;
 mod collect;
 mod conservation;
+mod ended;
+mod exits;
 mod feed;
 mod handle;
+mod lives;
 mod meter;
 mod node;
 mod reading;
@@ -41,8 +44,11 @@ mod sweep;
 mod threads;
 
 #[cfg(test)]
+mod exits_live_tests;
+#[cfg(test)]
 mod live_tests;
 
+pub use exits::try_exits;
 pub use handle::SamplerHandle;
 pub use node::{Collection, Node};
 pub use sampler::{RESCAN_SPACING, start, try_bpf};

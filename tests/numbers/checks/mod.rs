@@ -1,6 +1,7 @@
 //! The checks, in the order they run.
 
 mod commands;
+mod ended;
 mod node;
 mod quota;
 mod totals;
@@ -16,6 +17,8 @@ pub const ALL: &[(&str, fn() -> Told)] = &[
     ("pressure_of_a_container_is_its_files", node::pressure_of_a_container_is_its_files),
     ("totals_of_one_thread", totals::totals_of_one_thread),
     ("totals_of_four_threads", totals::totals_of_four_threads),
+    ("short_lived_processes_are_counted", ended::short_lived_processes_are_counted),
+    ("short_lived_processes_are_a_lower_bound_where_only_looked_at", ended::short_lived_processes_are_a_lower_bound_where_only_looked_at),
     ("throttling_of_one_thread", quota::throttling_of_one_thread),
     ("throttling_of_four_threads", quota::throttling_of_four_threads),
     ("an_ancestors_quota_counts", quota::an_ancestors_quota_counts),
