@@ -17,8 +17,9 @@ use crate::host::Exit;
 use crate::model::{ContainerKey, Mono, Totals};
 use crate::parse::taskstats::TaskDelays;
 
-/// Births are stamped after the start time is taken, and whoever is being born may be preempted in between.
-const STAMP_NS: u64 = 50_000_000;
+/// Births are stamped after the start time is taken, and whoever is being born may be preempted in between: on a crowded
+/// machine for long.
+const STAMP_NS: u64 = 500_000_000;
 /// Ages are told in microseconds; both clocks are read one after the other.
 const ROUNDING_NS: u64 = 1_000_000;
 /// `USER_HZ` is 100 everywhere; once more for rounding.

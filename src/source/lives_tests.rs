@@ -228,9 +228,9 @@ impl World {
 
     fn step(&mut self, step: &Step) {
         // Forced, a pid can come back within a third of a millisecond; by itself, with losses, only after many rounds.
-        self.now += if self.lossy { 25 * MS } else { MS / 3 };
+        self.now += if self.lossy { 1_200 * MS } else { MS / 3 };
         self.steps += 1;
-        if self.steps.is_multiple_of(if self.lossy { 2 } else { 8 }) {
+        if self.steps.is_multiple_of(if self.lossy { 1 } else { 8 }) {
             self.round();
         }
         match step {
