@@ -97,7 +97,7 @@ pub fn plan(facts: &Facts, sources: &Sources) -> Plan {
         sources: vec![
             (SourceName::Bpf, bpf),
             (SourceName::Taskstats, taskstats.map(drop)),
-            (SourceName::TaskstatsExits, exits(sources.method)),
+            (SourceName::TaskstatsExits, exits(facts, taskstats)),
             (SourceName::Schedstat, schedstat),
             (SourceName::Cgroup, cpu_time.map(drop)),
             (SourceName::Psi, first([facts.psi_cgroup, facts.psi_node])),
@@ -128,12 +128,9 @@ const fn bpf(facts: &Facts, method: Method) -> Result<(), Absence> {
     }
 }
 
-/// The exit listener: this build has none.
-const fn exits(method: Method) -> Result<(), Absence> {
-    match method {
-        Method::Schedstat => Err(Absence::Disabled),
-        Method::Auto | Method::Bpf | Method::Taskstats => Err(Absence::NotSupported),
-    }
+/// The exit listener: where taskstats answers it is tried.
+fn exits(facts: &Facts, taskstats: Result<TaskstatsFacts, Absence>) -> Result<(), Absence> {
+    taskstats.and(facts.exits)
 }
 
 fn taskstats(facts: &Facts, method: Method) -> Result<TaskstatsFacts, Absence> {

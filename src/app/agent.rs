@@ -82,7 +82,7 @@ impl Agent {
         let exporters = Exporters::open(&config.exporters, &tasks)?;
         let host = Arc::new(Host::open(&config.sources.procfs_root, &config.sources.cgroupfs_root)?);
         let about = settings::about(&host);
-        let node = Arc::new(node(&config));
+        let node = Arc::new(node(&config).counting(telemetry.counters()));
         let (sampler, thread) = source::start(Arc::clone(&host), config.sources.clone(), Arc::clone(&node)).map_err(StartError::Sampler)?;
         // Whoever lives already is known before the first span comes; a host that takes long to look at keeps no span waiting.
         let _looked = sampler.rescan(instant_now() + FIRST_LOOK).await;

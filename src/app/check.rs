@@ -1,7 +1,7 @@
 //! `check`: what this host can supply, through the same rooms as `run`.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -24,8 +24,10 @@ pub async fn look(config: &Config) -> Vec<CheckItem> {
     let tasks = Tasks::new();
     let mut items = match Host::open(&config.sources.procfs_root, &config.sources.cgroupfs_root) {
         Ok(host) => {
+            let host = Arc::new(host);
             let mut facts = host.probe();
             source::try_bpf(&host, &mut facts, &config.sources);
+            source::try_exits(&host, &mut facts, &config.sources);
             let plan = ladder::plan(&facts, &config.sources);
             ladder::checks(&facts, &plan, &config.sources)
         }

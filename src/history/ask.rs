@@ -85,7 +85,9 @@ impl Store {
         let cut = Cut { start: start.0, end: end.0 };
         let polled = entry.and_then(|entry| {
             entry.series.note_asked(self.now);
-            between(&entry.series, start, end)
+            let window = between(&entry.series, start, end)?;
+            let lacking = share(entry.missing(start.0, end.0), end.since(start).max(1));
+            Some(Window { coverage: (window.coverage - lacking).max(0.0), ..window })
         });
         let waits = entry.and_then(|entry| entry.single_waits());
         let unseen = entry.is_none_or(|entry| entry.known_from(self.forgotten, self.some_subjects).is_none()) && self.some_subjects;
@@ -162,6 +164,23 @@ mod tests {
 
     fn window(store: &Store, subject: Subject, start_ms: u64, end_ms: u64) -> Window {
         store.window_mono(subject, Mono(start_ms * MS), Mono(end_ms * MS))
+    }
+
+    #[test]
+    fn what_readings_lack_is_told_as_coverage_and_their_delays_stay() {
+        let mut store = empty();
+        read(&mut store);
+        store.record_missing(CONTAINER, Mono(1_100 * MS), Mono(1_300 * MS));
+        store.record_missing(CONTAINER, Mono(1_200 * MS), Mono(1_400 * MS));
+        let check = |start, end, coverage: f64| {
+            let window = window(&store, CONTAINER, start, end);
+            assert!((window.coverage - coverage).abs() < 1e-9, "{window:?}");
+            assert_eq!(window.delay_ns.get(DelayKind::Cpu), Some((end - start) / 10 * MS));
+        };
+        check(1_000, 2_000, 0.7);
+        check(1_500, 2_000, 1.0);
+        check(1_100, 1_300, 0.0);
+        check(1_350, 1_450, 0.5);
     }
 
     #[test]

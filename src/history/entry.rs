@@ -1,5 +1,7 @@
 //! What is kept of one subject: its readings and its single waits.
 
+use std::collections::VecDeque;
+
 use super::series::Series;
 use super::waits::Waits;
 use crate::model::{OpenWait, Reading, Wait};
@@ -7,6 +9,8 @@ use crate::model::{OpenWait, Reading, Wait};
 /// Readings and waits with which a subject is small: it goes as a whole or not at all.
 const FEW_READINGS: usize = 2;
 const FEW_WAITS: usize = 16;
+/// Times in which readings lack something that are told apart.
+const MOST_MISSING: usize = 64;
 
 /// One subject.
 #[derive(Debug, Default)]
@@ -16,9 +20,31 @@ pub(super) struct Entry {
     waits: Option<Box<Waits>>,
     /// Since when its waits are seen, where not everybody's are.
     pub(super) seen: Option<u64>,
+    /// Times in which readings lack something, ascending.
+    missing: VecDeque<(u64, u64)>,
 }
 
 impl Entry {
+    /// Readings between these instants lack something: the delays are lower bounds there.
+    pub(super) fn record_missing(&mut self, from: u64, to: u64) {
+        match self.missing.back_mut().filter(|last| from <= last.1) {
+            Some(last) => last.1 = last.1.max(to),
+            None => self.missing.push_back((from, to)),
+        }
+        if self.missing.len() > MOST_MISSING
+            && let Some((from, _)) = self.missing.pop_front()
+            && let Some(next) = self.missing.front_mut()
+        {
+            // The two oldest become one: too little coverage is told, never too much.
+            next.0 = from;
+        }
+    }
+
+    /// How much of a window lacks something, ns.
+    pub(super) fn missing(&self, start: u64, end: u64) -> u64 {
+        self.missing.iter().fold(0, |sum, (from, to)| sum.saturating_add(end.min(*to).saturating_sub(start.max(*from))))
+    }
+
     /// Adds a reading. `events`: single waits are being seen, and of this subject none before the instant given is known.
     pub(super) fn record(&mut self, reading: &Reading, spacing: u64, cutoff: u64, events: Option<u64>) {
         self.expire(cutoff);
@@ -58,6 +84,9 @@ impl Entry {
     /// Drops what is older than `cutoff`.
     pub(super) fn expire(&mut self, cutoff: u64) {
         self.series.expire(cutoff);
+        while self.missing.front().is_some_and(|(_, to)| *to < cutoff) {
+            self.missing.pop_front();
+        }
         if let Some(waits) = &mut self.waits {
             waits.expire(cutoff);
         }
@@ -83,7 +112,8 @@ impl Entry {
 
     /// Bytes on the heap.
     pub(super) fn heap(&self) -> usize {
-        self.series.heap() + self.waits.as_ref().map_or(0, |waits| size_of::<Waits>() + waits.heap())
+        let missing = self.missing.capacity() * size_of::<(u64, u64)>();
+        self.series.heap() + missing + self.waits.as_ref().map_or(0, |waits| size_of::<Waits>() + waits.heap())
     }
 
     /// Time of the oldest thing kept.

@@ -156,6 +156,12 @@ impl Store {
         self.sight.lose(from.0, to.0);
     }
 
+    /// Readings of a subject lack something of what was waited in this time: a process ended and nobody told what it had
+    /// waited last. Delays of windows in it are lower bounds; it does not count as covered. In order of time.
+    pub fn record_missing(&mut self, subject: Subject, from: Mono, to: Mono) {
+        self.change(subject, to, |entry| entry.record_missing(from.0, to.0));
+    }
+
     /// Adds a wait that ended, to each of its subjects: container, process, task. Waits may come in any order. One without
     /// length, or of a kind that is not seen as single waits, is ignored.
     pub fn record_wait(&mut self, subjects: &[Subject], wait: Wait) {

@@ -30,10 +30,12 @@ pub(super) fn probe(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> Fa
     let own = status(proc, std::process::id(), "self");
     let capabilities = Capabilities(own.ok().and_then(|status| status.effective).unwrap_or(0));
     let btf = Path::new(BTF).exists();
+    let taskstats = taskstats(proc);
     Facts {
         kernel_release: identity.kernel_release.clone(),
         procfs: procfs(proc),
-        taskstats: taskstats(proc),
+        exits: taskstats.map(drop),
+        taskstats,
         schedstat: own_schedstat(proc),
         task_delayacct: switch(proc, DELAYACCT),
         task_delayacct_writable: writable(proc, DELAYACCT),

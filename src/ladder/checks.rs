@@ -77,6 +77,7 @@ pub fn checks(facts: &Facts, plan: &Plan, sources: &Sources) -> Vec<CheckItem> {
         procfs(facts),
         bpf(facts, sources.method).fail_if(asked(Method::Bpf)),
         taskstats(facts, plan).fail_if(asked(Method::Taskstats) || nothing_left),
+        taskstats_exits(facts, plan),
         task_delayacct(facts, plan),
         schedstat(facts).fail_if(asked(Method::Schedstat) || nothing_left),
         cgroup(facts).fail_if(nothing_left),
@@ -187,6 +188,24 @@ fn taskstats(facts: &Facts, plan: &Plan) -> CheckItem {
         ),
         Absence::NotSupported => CheckItem::warn(ID, detail, lost, "use a kernel built with CONFIG_TASKSTATS and CONFIG_TASK_DELAY_ACCT"),
         _ => CheckItem::warn(ID, detail, lost, "start the agent again; if it stays so, report the kernel's release"),
+    }
+}
+
+fn taskstats_exits(facts: &Facts, plan: &Plan) -> CheckItem {
+    const ID: &str = "taskstats_exits";
+    const LOST: &str = "the delays of processes that live shorter than the time between two readings, and the last ones of all others";
+    match (plan.source(SourceName::Taskstats), plan.source(SourceName::TaskstatsExits)) {
+        (_, Ok(())) => CheckItem::pass(ID, "the kernel tells what every thread had waited when it ended"),
+        (Err(_), _) => CheckItem::pass(ID, "not used: taskstats is not"),
+        (Ok(()), Err(reason)) => {
+            let detail = format!("the kernel tells of no exits ({})", reason.word());
+            let cure = if facts.namespaces.net == Some(true) {
+                "start the agent again; if it stays so, report the kernel's release"
+            } else {
+                "run it in the host's network namespace: `hostNetwork: true` in Kubernetes, `--network=host` in Docker; or give it CAP_SYS_ADMIN and the host's pid namespace"
+            };
+            CheckItem::warn(ID, detail, LOST, cure)
+        }
     }
 }
 

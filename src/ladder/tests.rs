@@ -28,6 +28,7 @@ fn fit() -> Facts {
         kernel_release: Some("6.18.0".to_owned()),
         procfs: Ok(()),
         taskstats: Ok(TaskstatsFacts { version: 16, len: 560, counting: true }),
+        exits: Ok(()),
         schedstat: Ok(()),
         task_delayacct: Some(true),
         task_delayacct_writable: true,
@@ -77,6 +78,18 @@ fn on_top_stands_what_sees_every_wait() {
     let uncounted = plan(&Facts { task_delayacct: Some(false), ..seen }, &sources(Method::Auto));
     assert_eq!((uncounted.delay(DelayKind::Reclaim), uncounted.delay(DelayKind::Compaction)), (Ok(Evidence::Bpf), Ok(Evidence::Bpf)));
     assert_eq!(uncounted.delay(DelayKind::BlockIo), Err(Absence::NotSupported));
+}
+
+#[test]
+fn exits_are_told_where_taskstats_answers_and_listening_worked() {
+    fn check(facts: &Facts, method: Method, expected: Result<(), Absence>) {
+        assert_eq!(plan(facts, &sources(method)).source(SourceName::TaskstatsExits), expected, "{method:?}");
+    }
+    check(&fit(), Method::Auto, Ok(()));
+    check(&fit(), Method::Bpf, Ok(()));
+    check(&fit(), Method::Schedstat, Err(Absence::Disabled));
+    check(&Facts { exits: Err(Absence::NotSupported), ..fit() }, Method::Taskstats, Err(Absence::NotSupported));
+    check(&Facts { taskstats: Err(Absence::NoPermission), ..fit() }, Method::Auto, Err(Absence::NoPermission));
 }
 
 #[test]
@@ -183,7 +196,10 @@ fn on_a_fit_host_nothing_is_lost() {
     let warned: Vec<_> = statuses(&fit(), Method::Auto).into_iter().filter(|(_, status)| *status != "pass").collect();
     assert_eq!(warned, [("bpf", "warn")]);
     let ids: Vec<_> = statuses(&fit(), Method::Auto).into_iter().map(|(id, _)| id).collect();
-    assert_eq!(ids, ["procfs", "bpf", "taskstats", "task_delayacct", "schedstat", "cgroup", "psi", "proc_schedstat", "capabilities"]);
+    assert_eq!(
+        ids,
+        ["procfs", "bpf", "taskstats", "taskstats_exits", "task_delayacct", "schedstat", "cgroup", "psi", "proc_schedstat", "capabilities"]
+    );
     assert!(statuses(&fit(), Method::Taskstats).iter().all(|(_, status)| *status == "pass"));
 }
 
@@ -217,6 +233,13 @@ fn each_loss_has_its_item() {
     }
     let inside = |namespaces| Facts { namespaces, ..fit() };
     check(Facts { task_delayacct: Some(false), ..fit() }, "task_delayacct", "warn", "sysctl -w kernel.task_delayacct=1");
+    check(
+        Facts { exits: Err(Absence::NotSupported), namespaces: Namespaces { net: Some(false), ..fit().namespaces }, ..fit() },
+        "taskstats_exits",
+        "warn",
+        "hostNetwork",
+    );
+    check(Facts { exits: Err(Absence::Timeout), ..fit() }, "taskstats_exits", "warn", "start the agent again");
     check(Facts { psi_node: Err(Absence::NotSupported), ..fit() }, "psi", "warn", "psi=1");
     check(Facts { psi_cgroup: Err(Absence::NotSupported), ..fit() }, "psi", "warn", "cgroupfs.root");
     check(Facts { proc_schedstat: Err(Absence::NotSupported), ..fit() }, "proc_schedstat", "warn", "CONFIG_SCHEDSTATS");

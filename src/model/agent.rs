@@ -121,6 +121,32 @@ impl LeftOutLine {
     }
 }
 
+/// What became of the kernel's word about threads that ended (`stallspan.outcome` of `stallspan.agent.exits`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ExitOutcome {
+    /// It came.
+    Received,
+    /// The kernel could not tell it: the buffer was full.
+    Lost,
+    /// It came, and the process belonged nobody knows where.
+    Unplaced,
+}
+
+impl ExitOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 3] = [Self::Received, Self::Lost, Self::Unplaced];
+
+    /// Value of `stallspan.outcome`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Lost => "lost",
+            Self::Unplaced => "unplaced",
+        }
+    }
+}
+
 /// One look at the agent's own counters: cumulative since `since` unless said otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentCounters {
@@ -148,6 +174,8 @@ pub struct AgentCounters {
     pub lines_left_out: [u64; 2],
     /// Exports of the agent's own telemetry that nobody accepted, by [`Signal`].
     pub telemetry_failures: [u64; 3],
+    /// Ends of threads, by [`ExitOutcome`].
+    pub exits: [u64; 3],
 }
 
 impl AgentCounters {

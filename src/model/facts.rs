@@ -11,6 +11,8 @@ pub struct Facts {
     pub procfs: Result<(), Absence>,
     /// taskstats over generic netlink, asked about the agent itself.
     pub taskstats: Result<TaskstatsFacts, Absence>,
+    /// Whether taskstats tells of exits, as far as was tried.
+    pub exits: Result<(), Absence>,
     /// `/proc/self/schedstat`
     pub schedstat: Result<(), Absence>,
     /// `kernel.task_delayacct`; `None`: the kernel has no such switch (before 5.14: counting unless booted with `nodelayacct`).
@@ -49,6 +51,7 @@ impl Facts {
             kernel_release: None,
             procfs: Err(Absence::Absent),
             taskstats: Err(Absence::Absent),
+            exits: Err(Absence::Absent),
             schedstat: Err(Absence::Absent),
             task_delayacct: None,
             task_delayacct_writable: false,

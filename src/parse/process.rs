@@ -4,6 +4,8 @@ use super::text::{lines, number, number32, shown, words};
 
 /// `PF_KTHREAD` (include/linux/sched.h).
 const KERNEL_THREAD: u32 = 0x0020_0000;
+/// `PF_EXITING`: set before taskstats tells of the exit (kernel/exit.c).
+const EXITING: u32 = 4;
 /// Longest command name shown; the kernel's worker names reach 64 bytes.
 const COMM_LIMIT: usize = 64;
 
@@ -37,6 +39,12 @@ impl ProcessStat {
     #[must_use]
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
+    }
+
+    /// Whether the main thread is ending or dead.
+    #[must_use]
+    pub fn is_exiting(&self) -> bool {
+        self.flags & EXITING != 0 || self.is_zombie()
     }
 
     /// The command name for people: escaped and bounded.
@@ -208,7 +216,9 @@ mod tests {
         let stat = process_stat(b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 9 0 0\n").unwrap();
         assert!(stat.is_kernel_thread() && !stat.is_zombie());
         let stat = process_stat(b"9 (gone) Z 1 9 9 0 -1 4228108 0 0 0 0 0 0 0 0 20 0 1 0 9 0 0\n").unwrap();
-        assert!(!stat.is_kernel_thread() && stat.is_zombie());
+        assert!(!stat.is_kernel_thread() && stat.is_zombie() && stat.is_exiting());
+        let stat = process_stat(b"9 (going) R 1 9 9 0 -1 4228108 0 0 0 0 0 0 0 0 20 0 1 0 9 0 0\n").unwrap();
+        assert!(!stat.is_zombie() && stat.is_exiting());
     }
 
     #[test]

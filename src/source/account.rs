@@ -140,6 +140,29 @@ impl Known {
     }
 }
 
+/// What both hold together; what one of them does not know is the other's.
+pub(super) fn plus(one: &Totals, other: &Totals) -> Totals {
+    both(one, other, u64::saturating_add)
+}
+
+/// The larger of both, value by value.
+pub(super) fn larger(one: &Totals, other: &Totals) -> Totals {
+    both(one, other, u64::max)
+}
+
+fn both(one: &Totals, other: &Totals, of: fn(u64, u64) -> u64) -> Totals {
+    let value = |one: Option<u64>, other: Option<u64>| match (one, other) {
+        (Some(one), Some(other)) => Some(of(one, other)),
+        (one, other) => one.or(other),
+    };
+    let mut sum = Totals { run_ns: value(one.run_ns, other.run_ns), throttled_ns: None, ..Totals::default() };
+    for kind in DelayKind::ALL {
+        sum.delay_ns.set(kind, value(one.delay_ns.get(kind), other.delay_ns.get(kind)));
+        sum.delay_count.set(kind, value(one.delay_count.get(kind), other.delay_count.get(kind)));
+    }
+    sum
+}
+
 fn step(last: &mut Delays<u64>, sum: &mut Delays<u64>, now: &Delays<u64>, kind: DelayKind) -> Option<u64> {
     let mut highest = last.get(kind);
     let growth = grown(&mut highest, now.get(kind));

@@ -4,7 +4,8 @@
 //! A task older than the switch reads 0 for ever, which means unknown. Switching off keeps what was counted but counts
 //! no further.
 
-use crate::model::Mono;
+use super::account::Known;
+use crate::model::{Mono, Totals};
 
 /// Most periods of the switch being on that are remembered.
 const MAX_PERIODS: usize = 16;
@@ -49,6 +50,12 @@ impl Accounting {
             self.periods.remove(0);
         }
         self.periods.push(period);
+    }
+
+    /// What can be stood behind of these totals of a process born then.
+    pub(super) fn known(&self, born: Mono, seen: bool, totals: &Totals, supplied: Known) -> Known {
+        let told = Known::of(totals).and(supplied);
+        if self.counts(born, seen) { told } else { told.without_delay_accounting() }
     }
 
     /// Whether the delays of a process born then are counted now. `seen`: some delay of it other than for a CPU is not 0.

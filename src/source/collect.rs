@@ -30,10 +30,7 @@ impl Sampler {
         for cell in self.roster.cells.values_mut() {
             if let Some(dirs) = &cell.dirs {
                 let stat = self.host.cgroup_stat(dirs);
-                // Files of a container that just ended are gone; what they said last is its final word.
-                if stat != Default::default() {
-                    cell.stat = stat;
-                }
+                cell.observe(stat);
             }
         }
         let live: Vec<Arc<Container>> = self.node.index().live().map(Arc::clone).collect();
@@ -55,7 +52,7 @@ impl Sampler {
             self.read_group(Group::Container(key), true);
         }
         let lone = |pid: &u32, container| matches!(self.roster.group_of(*pid, container), Group::Lone(_));
-        let processes = self.roster.processes.iter().filter(|(_, process)| !process.kernel);
+        let processes = self.roster.processes.iter().filter(|(_, process)| !process.kernel && !process.ended);
         let pids: Vec<u32> = processes.filter(|(pid, process)| lone(pid, process.container)).map(|(pid, _)| *pid).collect();
         self.read_lone(&pids);
     }
@@ -66,7 +63,7 @@ impl Sampler {
         if cpus.is_empty() {
             return;
         }
-        let kernel = self.roster.processes.iter().filter(|(_, process)| process.kernel);
+        let kernel = self.roster.processes.iter().filter(|(_, process)| process.kernel && !process.ended);
         let pids: Vec<u32> = kernel.map(|(pid, _)| *pid).collect();
         for batch in pids.chunks(LONE_BATCH) {
             self.look(batch);
@@ -79,7 +76,7 @@ impl Sampler {
 
     /// What is known of a container, as last read.
     pub(super) fn told(&self, cell: &Cell, container: &Arc<Container>) -> ContainerSnapshot {
-        let mut totals = cell.account.totals(cell.known);
+        let mut totals = cell.totals();
         let singles = self.feed.as_ref().and_then(|feed| feed.singles(container));
         if let Some(singles) = &singles {
             complete(&mut totals, singles);

@@ -34,13 +34,15 @@ pub(super) struct Inbox {
     pub(super) rescans: Vec<oneshot::Sender<()>>,
     pub(super) collects: Vec<oneshot::Sender<()>>,
     pub(super) stop: bool,
+    /// Much has come that nobody asked for.
+    knocked: bool,
     /// The sampler is gone: nobody will answer.
     closed: bool,
 }
 
 impl Inbox {
     fn has_work(&self) -> bool {
-        self.stop || !self.covers.is_empty() || !self.rescans.is_empty() || !self.collects.is_empty()
+        self.stop || self.knocked || !self.covers.is_empty() || !self.rescans.is_empty() || !self.collects.is_empty()
     }
 }
 
@@ -65,8 +67,15 @@ impl Mailbox {
             rescans: std::mem::take(&mut inbox.rescans),
             collects: std::mem::take(&mut inbox.collects),
             stop: inbox.stop,
+            knocked: std::mem::take(&mut inbox.knocked),
             closed: false,
         }
+    }
+
+    /// Has the sampler look at what came.
+    pub(super) fn knock(&self) {
+        self.lock().knocked = true;
+        self.filled.notify_one();
     }
 
     /// The sampler ends: everybody who waits, and who will ask, is answered "no".

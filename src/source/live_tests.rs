@@ -45,14 +45,14 @@ pub(super) fn host(sources: &Sources) -> Arc<Host> {
     Arc::new(Host::open(&sources.procfs_root, &sources.cgroupfs_root).unwrap())
 }
 
-fn sampler(method: Method) -> Sampler {
+pub(super) fn sampler(method: Method) -> Sampler {
     let sources = sources(method);
-    Sampler::new(host(&sources), sources.clone(), node(&sources))
+    Sampler::new(host(&sources), sources.clone(), node(&sources), None)
 }
 
 /// A cgroup with the name of a container, removed at the end.
 pub(super) struct Container {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     id: String,
 }
 
@@ -91,7 +91,7 @@ pub(super) struct Burner(pub(super) Child);
 
 impl Burner {
     /// Runs a shell script on CPU 0.
-    fn new(script: &str) -> Self {
+    pub(super) fn new(script: &str) -> Self {
         let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut first = CpuSet::new();
         first.set(0);
@@ -103,12 +103,12 @@ impl Burner {
         Self::new("while :; do :; done")
     }
 
-    fn key(&self, node: &Node) -> Option<ProcessKey> {
+    pub(super) fn key(&self, node: &Node) -> Option<ProcessKey> {
         node.index().process_by_pid(self.0.id())
     }
 
     /// Wait and run time of its only thread, by its own file.
-    fn schedstat(&self) -> (u64, u64) {
+    pub(super) fn schedstat(&self) -> (u64, u64) {
         let [run, wait, _] = self.fields();
         (wait, run)
     }
@@ -141,21 +141,21 @@ pub(super) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn cpu(totals: &Totals) -> u64 {
+pub(super) fn cpu(totals: &Totals) -> u64 {
     totals.delay_ns.get(DelayKind::Cpu).unwrap()
 }
 
-fn totals_of(collection: &Collection, key: ContainerKey) -> Totals {
+pub(super) fn totals_of(collection: &Collection, key: ContainerKey) -> Totals {
     let all = collection.containers.iter().chain(&collection.finished);
     all.filter(|snapshot| snapshot.container.key == key).map(|snapshot| snapshot.totals).next().unwrap()
 }
 
-fn collect(sampler: &mut Sampler) -> Collection {
+pub(super) fn collect(sampler: &mut Sampler) -> Collection {
     sampler.make_collection();
     sampler.node.take_collection().unwrap()
 }
 
-fn within(found: u64, expected: u64, percent: u64, what: &str) {
+pub(super) fn within(found: u64, expected: u64, percent: u64, what: &str) {
     let allowed = expected * percent / 100;
     assert!(found.abs_diff(expected) <= allowed, "{what}: {found} instead of {expected}");
 }

@@ -22,8 +22,8 @@
 //!
 //! Kernel threads are read at collections only, and only to hold the sum of all tasks against the node's (`conservation`).
 //!
-//! Not here yet, and where it goes: the exit listener adds the last values of a process in `reading` (its `growth` goes
-//! the same way as a polled one).
+//! Processes that live too short to be looked at are told by the kernel when they end (`exits` listens, `lives` knows whose
+//! they are, `ended` counts each once).
 
 mod account;
 mod accounting;
@@ -33,9 +33,12 @@ pub mod bpf;
 mod collect;
 mod conservation;
 mod crowd;
+mod ended;
+mod exits;
 mod feed;
 mod handle;
 mod ledger;
+mod lives;
 mod meter;
 mod named;
 mod node;
@@ -49,11 +52,14 @@ mod threads;
 mod watch;
 
 #[cfg(test)]
+mod exits_live_tests;
+#[cfg(test)]
 mod live_tests;
 #[cfg(test)]
 mod thread_tests;
 
 pub use crowd::Crowd;
+pub use exits::try_exits;
 pub use handle::SamplerHandle;
 pub use named::NamedThreads;
 pub use node::{Collection, Node};

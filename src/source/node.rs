@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
@@ -10,6 +10,7 @@ use super::{Crowd, NamedThreads};
 use crate::containers::Index;
 use crate::history::Store;
 use crate::model::{Absence, ContainerKey, ContainerSnapshot, NodeSnapshot, Wall};
+use crate::telemetry::Counters;
 
 /// Most containers that may end between two collections with their final totals kept.
 const MAX_FINISHED: usize = 4_096;
@@ -49,6 +50,7 @@ pub struct Node {
     slot: Mutex<Slot>,
     containerd: Mutex<Option<Result<(), Absence>>>,
     collections: watch::Sender<u64>,
+    counters: Option<Arc<Counters>>,
 }
 
 impl Node {
@@ -64,6 +66,27 @@ impl Node {
             slot: Mutex::default(),
             containerd: Mutex::default(),
             collections: watch::Sender::new(0),
+            counters: None,
+        }
+    }
+
+    /// The same, and what the sampler counts of its own work goes there.
+    #[must_use]
+    pub fn counting(self, counters: Arc<Counters>) -> Self {
+        Self { counters: Some(counters), ..self }
+    }
+
+    /// Ends of threads told by the kernel since the last time, and those it could not tell so far.
+    pub(super) fn count_exits(&self, received: u64, lost: u64) {
+        if let Some(counters) = &self.counters {
+            counters.exits(received, lost);
+        }
+    }
+
+    /// A process ended of which nobody knows where it belonged.
+    pub(super) fn count_unplaced_exit(&self) {
+        if let Some(counters) = &self.counters {
+            counters.exit_unplaced();
         }
     }
 

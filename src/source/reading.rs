@@ -42,29 +42,45 @@ impl Sampler {
     pub(super) fn read_container(&mut self, key: ContainerKey, everybody: bool) {
         let Some(cell) = self.roster.cells.get(&key) else { return };
         let mut members = std::mem::take(&mut self.members);
-        members.clone_from(&cell.members);
+        members.clear();
+        let living = |pid: &&u32| self.roster.processes.get(pid).is_some_and(|process| !process.ended);
+        members.extend(cell.members.iter().filter(living));
+        let any_ended = members.len() < cell.members.len();
         let (at, complete) = self.look(&members);
         if complete {
             self.write_container(key, at, everybody);
             self.note_crowd(key, at);
         }
         self.members = members;
+        if any_ended {
+            self.bury(key);
+        }
     }
 
-    fn write_container(&mut self, key: ContainerKey, at: Mono, everybody: bool) {
+    /// Lets go of ended processes that are no longer there.
+    fn bury(&mut self, key: ContainerKey) {
+        let Roster { processes, cells, .. } = &self.roster;
+        let over = |pid: &&u32| processes.get(pid).is_some_and(|process| process.ended && !process.handle.alive());
+        let buried: Vec<u32> = cells.get(&key).map(|cell| cell.members.iter().filter(over).copied().collect()).unwrap_or_default();
+        for pid in buried {
+            self.roster.depart(pid);
+        }
+    }
+
+    pub(super) fn write_container(&mut self, key: ContainerKey, at: Mono, everybody: bool) {
         let evidence = self.meter.evidence();
         let Some(cell) = self.roster.cells.get_mut(&key) else { return };
         let throttle_moved = cell.account.throttled(cell.dirs.as_ref().and_then(|dirs| dirs.throttle().best_ns()));
         cell.read_at = at;
         if let [pid] = cell.members.as_slice()
-            && let Some(process) = self.roster.processes.get_mut(pid)
+            && let Some(process) = self.roster.processes.get_mut(pid).filter(|process| !process.ended)
             && (throttle_moved || cell.tasks != process.thread_count)
         {
             // Only for a single task the throttled clock tells of its wait; whether it is one matters only when the clock moved.
             process.thread_count = self.host.stat(*pid).map_or(process.thread_count, |stat| stat.num_threads);
         }
         let processes = &mut self.roster.processes;
-        let of = |pid: &u32| processes.get(pid);
+        let of = |pid: &u32| processes.get(pid).filter(|process| !process.ended);
         cell.tasks = cell.members.iter().filter_map(of).fold(0, |sum: u32, process| sum.saturating_add(process.thread_count.max(1)));
         if let Some(known) = cell.members.iter().filter_map(of).map(|process| process.known).reduce(Known::and) {
             cell.known = known;
@@ -150,15 +166,13 @@ impl Sampler {
             }
             process.seen_other_delays = process.seen_other_delays || others_counted(totals);
         }
-        let told = Known::of(totals).and(self.supplied);
-        let counted = self.accounting.counts(process.born, process.seen_other_delays);
-        process.known = if counted { told } else { told.without_delay_accounting() };
+        process.known = self.accounting.known(process.born, process.seen_other_delays, totals, self.supplied);
         true
     }
 }
 
 /// Writes a reading of a process down, its birth before it where that was seen.
-fn write_process(out: &mut Vec<Reading>, process: &mut Process, reading: Reading) {
+pub(super) fn write_process(out: &mut Vec<Reading>, process: &mut Process, reading: Reading) {
     if process.from_birth && process.recorded_at == Mono(0) && process.born < reading.at {
         out.push(at_birth(&reading, process.born));
     }

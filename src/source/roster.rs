@@ -7,7 +7,7 @@ use super::ages::Ages;
 use super::threads::Threads;
 use crate::containers::Home;
 use crate::host::{CgroupDirs, ProcessHandle};
-use crate::model::{CgroupStat, ContainerKey, Mono, ProcessKey, Subject, Wall};
+use crate::model::{CgroupStat, ContainerKey, Mono, ProcessKey, Subject, Totals, Wall};
 
 /// One process.
 pub(super) struct Process {
@@ -16,10 +16,14 @@ pub(super) struct Process {
     pub(super) account: ProcessAccount,
     pub(super) ages: Ages,
     pub(super) born: Mono,
+    /// When it was taken in.
+    pub(super) met: Mono,
     /// Born under the agent's eyes.
     pub(super) from_birth: bool,
     /// Kernel threads hold their pid and nothing else.
     pub(super) kernel: bool,
+    /// The kernel told its end: what still shows of it is a zombie, and is not asked any more.
+    pub(super) ended: bool,
     pub(super) home: Option<Home>,
     pub(super) ns_pids: Vec<u32>,
     /// Its home or the index changed: to be placed.
@@ -62,6 +66,29 @@ pub(super) struct Cell {
     pub(super) read_at: Mono,
     /// What its cgroup files said last; stays when they are gone.
     pub(super) stat: CgroupStat,
+    /// CPU time of its cgroup when its counters began.
+    pub(super) usage_base: Option<u64>,
+}
+
+impl Cell {
+    /// Takes what its cgroup files say; nothing where they are gone, and what they said last is their final word.
+    pub(super) fn observe(&mut self, stat: CgroupStat) {
+        if stat == CgroupStat::default() {
+            return;
+        }
+        if self.usage_base.is_none() {
+            self.usage_base = if self.born.is_some() { Some(0) } else { stat.cpu_usage_ns };
+        }
+        self.stat = stat;
+    }
+
+    /// Its totals. An ending thread is told without what it ran since the last tick, which for short-lived ones is much; its
+    /// cgroup has counted all of it.
+    pub(super) fn totals(&self) -> Totals {
+        let totals = self.account.totals(self.known);
+        let used = self.stat.cpu_usage_ns.zip(self.usage_base).map(|(usage, base)| usage.saturating_sub(base));
+        Totals { run_ns: totals.run_ns.map(|run| run.max(used.unwrap_or(0))), ..totals }
+    }
 }
 
 /// What is read at once and at the same rhythm.
@@ -73,6 +100,18 @@ pub(super) enum Group {
     Lone(u32),
 }
 
+/// Who left the roster.
+pub(super) struct Left {
+    pub(super) pid: u32,
+    pub(super) born: Mono,
+    pub(super) met: Mono,
+    pub(super) account: ProcessAccount,
+    pub(super) container: Option<ContainerKey>,
+    /// The kernel has told the end.
+    pub(super) ended: bool,
+    pub(super) read_at: Mono,
+}
+
 /// Everybody.
 #[derive(Default)]
 pub(super) struct Roster {
@@ -82,6 +121,8 @@ pub(super) struct Roster {
     pub(super) active: HashMap<Group, Mono>,
     /// Processes that ended and of which the index was not told yet.
     pub(super) gone: Vec<ProcessKey>,
+    /// Who left since ends were last heard of.
+    pub(super) left: Vec<Left>,
 }
 
 impl Roster {
@@ -141,6 +182,8 @@ impl Roster {
         let Some(process) = self.processes.remove(&pid) else { return };
         self.leave(pid, process.container);
         self.active.remove(&Group::Lone(pid));
+        let Process { born, met, account, container, ended, read_at, .. } = process;
+        self.left.push(Left { pid, born, met, account, container, ended, read_at });
         if !process.kernel {
             self.gone.push(process.key());
         }

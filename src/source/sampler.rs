@@ -13,9 +13,11 @@ use super::account::Known;
 use super::accounting::Accounting;
 use super::bpf::{BpfSettings, Hierarchy};
 use super::conservation::Conservation;
+use super::exits::Exits;
 use super::feed;
 use super::feed::Feed;
 use super::handle::{Cover, Inbox, Mailbox};
+use super::lives::Lives;
 use super::meter::{Look, Meter};
 use super::roster::{Group, Roster};
 use super::watch::Watch;
@@ -23,7 +25,7 @@ use super::{Node, SamplerHandle};
 use crate::config::meaning::{Method, Sources, TaskDelayacct};
 use crate::host::{Host, raise_open_files};
 use crate::ladder::{self, Plan};
-use crate::model::{Absence, ContainerSnapshot, DelayKind, Evidence, Facts, Mono, Reading};
+use crate::model::{Absence, ContainerSnapshot, DelayKind, Evidence, Facts, Mono, Reading, SourceName};
 use crate::runtime::clock::{both_now, mono_now, wall_now};
 use crate::runtime::thread;
 
@@ -68,9 +70,16 @@ pub(super) struct Sampler {
     pub(super) epoch: u64,
     /// When the first sweep began; `None` until it is over. Whoever is born later is born under our eyes.
     pub(super) began: Option<Mono>,
-    started: Mono,
+    pub(super) started: Mono,
     /// What came of loading the programs.
     bpf: Result<(), Absence>,
+    /// Births and ends of processes, where taskstats tells them.
+    pub(super) exits: Option<Exits>,
+    /// Whether they are told, as last seen.
+    pub(super) exits_told: Option<Result<(), Absence>>,
+    pub(super) lives: Lives,
+    /// Every end before this was heard of.
+    pub(super) heard: Mono,
     pub(super) swept: Option<Mono>,
     /// Length of the kernel's clock tick, in which it tells start times.
     pub(super) tick_ns: u64,
@@ -115,7 +124,7 @@ pub fn start(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> io::Result<
         let closing = Closing(mailbox);
         tracing::debug!(limit = raise_open_files(), "open files");
         let restore = switch_on(&host, &settings);
-        let mut sampler = Sampler::new(Arc::clone(&host), settings, node);
+        let mut sampler = Sampler::new(Arc::clone(&host), settings, node, Some(Arc::clone(&closing.0)));
         if restore {
             // It was off until just now: whoever lives already is not counted.
             sampler.accounting.observe(mono_now(), Some(false));
@@ -143,13 +152,19 @@ fn switch_on(host: &Host, settings: &Sources) -> bool {
 }
 
 impl Sampler {
-    pub(super) fn new(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> Self {
+    /// `mailbox` is knocked at when many processes have ended.
+    pub(super) fn new(host: Arc<Host>, settings: Sources, node: Arc<Node>, mailbox: Option<Arc<Mailbox>>) -> Self {
         let mut facts = host.probe();
         let loading = begin_loading(&host, &facts, &settings);
         let unified = feed::hierarchy(&facts) == Hierarchy::Unified;
         if wants_bpf(&facts, &settings) {
             // Not yet there: until it is, the rungs below answer.
             facts.bpf = Err(if loading.is_some() { Absence::Absent } else { Absence::Failed });
+        }
+        let exits = ladder::plan(&facts, &settings).uses(SourceName::TaskstatsExits).then(|| Exits::begin(&host, mailbox));
+        let exits_told = exits.as_ref().and_then(Exits::status);
+        if exits.is_some() {
+            facts.exits = exits_told.unwrap_or(Err(Absence::Timeout));
         }
         let plan = ladder::plan(&facts, &settings);
         let cpus = aya::util::nr_cpus().ok().and_then(|cpus| u32::try_from(cpus).ok());
@@ -162,6 +177,10 @@ impl Sampler {
             loading,
             unified,
             bpf: facts.bpf,
+            exits,
+            exits_told,
+            lives: Lives::default(),
+            heard: now,
             supplied: supplied(&plan),
             plan,
             accounting: Accounting::default(),
@@ -192,6 +211,7 @@ impl Sampler {
     fn run(&mut self, mailbox: &Mailbox) {
         loop {
             self.take_feed();
+            self.hear();
             let now = mono_now();
             self.regular(now);
             self.serve(now);
@@ -222,7 +242,16 @@ impl Sampler {
             feed.enroll(&self.roster, &self.node.index(), self.unified, wall_now());
             self.feed = Some(feed);
         }
-        self.plan = ladder::plan(&Facts { bpf: self.bpf, ..self.host.probe() }, &self.settings);
+        self.replan();
+    }
+
+    /// What is supplied changed.
+    pub(super) fn replan(&mut self) {
+        let mut facts = Facts { bpf: self.bpf, ..self.host.probe() };
+        if self.exits.is_some() {
+            facts.exits = self.exits_told.unwrap_or(Err(Absence::Timeout));
+        }
+        self.plan = ladder::plan(&facts, &self.settings);
         self.supplied = supplied(&self.plan);
     }
 
@@ -296,7 +325,7 @@ impl Sampler {
     /// First readings: of containers never read, and of processes never read.
     fn read_new(&mut self) {
         let unread = |group: &Group| self.roster.read_at(*group) == Mono(0);
-        let processes = self.roster.processes.iter().filter(|(_, process)| !process.kernel && process.read_at == Mono(0));
+        let processes = self.roster.processes.iter().filter(|(_, process)| !process.kernel && !process.ended && process.read_at == Mono(0));
         let mut groups: Vec<Group> = processes.map(|(pid, process)| self.roster.group_of(*pid, process.container)).collect();
         groups.extend(self.roster.cells.keys().map(|key| Group::Container(*key)).filter(unread));
         groups.sort_unstable();
@@ -322,9 +351,7 @@ impl Sampler {
     /// Follows `kernel.task_delayacct`: what is supplied changes with it.
     fn watch_switch(&mut self) {
         if self.accounting.observe(mono_now(), self.host.task_delayacct()) {
-            let facts = Facts { bpf: self.bpf, ..self.host.probe() };
-            self.plan = ladder::plan(&facts, &self.settings);
-            self.supplied = supplied(&self.plan);
+            self.replan();
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::account::{ContainerAccount, Known, ProcessAccount};
 use super::ages::Ages;
+use super::lives::Birth;
 use super::roster::{Cell, Group, Process};
 use super::sampler::Sampler;
 use super::threads::Threads;
@@ -14,15 +15,20 @@ use crate::runtime::clock::{boot_now, both_now, mono_now, wall_now};
 use std::sync::Arc;
 
 /// A younger process is looked at in every sweep: a runtime starts a container's first process outside and moves it in.
-const SETTLING_NS: u64 = 5_000_000_000;
+pub(super) const SETTLING_NS: u64 = 5_000_000_000;
 
 impl Sampler {
     /// Compares the processes there are with those known. `thorough`: also looks whether
     /// older ones moved, or are others by now.
     pub(super) fn sweep(&mut self, thorough: bool) {
+        self.hear();
+        let listed = mono_now();
         let mut pids = std::mem::take(&mut self.pids);
         match self.host.pids(&mut pids) {
-            Ok(()) => self.compare(&pids, thorough),
+            Ok(()) => {
+                self.compare(&pids, thorough);
+                self.forget_lives(&pids, listed);
+            }
             Err(error) => tracing::warn!(%error, "processes could not be listed"),
         }
         self.pids = pids;
@@ -44,9 +50,11 @@ impl Sampler {
     }
 
     /// Takes in a process if it is new.
-    fn take_on(&mut self, pid: u32) {
+    pub(super) fn take_on(&mut self, pid: u32) {
         if !self.roster.processes.contains_key(&pid) {
             match self.meet(pid) {
+                // All it ever waited is counted: what still shows is a zombie.
+                Ok(Some(process)) if self.lives.has_ended(pid, Birth::ticked(process.born, self.tick_ns)) => {}
                 Ok(Some(process)) => {
                     self.roster.processes.insert(pid, process);
                 }
@@ -60,6 +68,7 @@ impl Sampler {
     /// Everything about a new process; `None` where it ended meanwhile, so that what was read may be another's.
     fn meet(&self, pid: u32) -> Result<Option<Process>, HostError> {
         let handle = self.host.attach(pid)?;
+        let met = mono_now();
         let stat = handle.born();
         let (kernel, thread_count) = (stat.is_kernel_thread(), stat.num_threads);
         let born = self.birth(handle.key().start_ticks);
@@ -73,8 +82,10 @@ impl Sampler {
             account: ProcessAccount::new(from_birth),
             ages: if from_birth { Ages::from_birth(born) } else { Ages::default() },
             born,
+            met,
             from_birth,
             kernel,
+            ended: false,
             home,
             ns_pids,
             unplaced: true,
@@ -131,7 +142,7 @@ impl Sampler {
         }
     }
 
-    fn renew_home(&mut self, pid: u32) {
+    pub(super) fn renew_home(&mut self, pid: u32) {
         let Ok(memberships) = self.host.memberships(pid) else { return };
         let home = Some(Home::of(&memberships));
         if let Some(process) = self.roster.processes.get_mut(&pid)
@@ -203,6 +214,7 @@ impl Sampler {
                 recorded_at: Mono(0),
                 read_at: Mono(0),
                 stat: CgroupStat::default(),
+                usage_base: None,
             };
             self.roster.cells.insert(container.key, cell);
             if container.started.is_none() && born < now {
@@ -239,7 +251,7 @@ impl Sampler {
             let Some(memberships) = cell.members.first().and_then(|pid| self.host.memberships(*pid).ok()) else { continue };
             let dirs = self.host.cgroup_dirs(&memberships, &container.id);
             if !dirs.is_empty() {
-                cell.stat = self.host.cgroup_stat(&dirs);
+                cell.observe(self.host.cgroup_stat(&dirs));
                 cell.dirs = Some(dirs);
             }
         }

@@ -22,6 +22,7 @@ pub struct Counters {
     points_held_back: AtomicU64,
     lines_left_out: [AtomicU64; 2],
     telemetry_failures: [AtomicU64; 3],
+    exits: [AtomicU64; 3],
 }
 
 impl Counters {
@@ -42,6 +43,7 @@ impl Counters {
             points_held_back: AtomicU64::default(),
             lines_left_out: Default::default(),
             telemetry_failures: Default::default(),
+            exits: Default::default(),
         })
     }
 
@@ -97,6 +99,19 @@ impl Counters {
         add(self.telemetry_failures.get(signal as usize), 1);
     }
 
+    /// The kernel told so many more ends of threads; `lost` is how many it could not tell so far, which only grows.
+    pub fn exits(&self, received: u64, lost: u64) {
+        let [told, missing, _] = &self.exits;
+        add(Some(told), received);
+        missing.fetch_max(lost, Ordering::Relaxed);
+    }
+
+    /// A process ended of which nobody knows where it belonged.
+    pub fn exit_unplaced(&self) {
+        let [_, _, unplaced] = &self.exits;
+        add(Some(unplaced), 1);
+    }
+
     /// One look at all of them.
     #[must_use]
     pub fn snapshot(&self) -> AgentCounters {
@@ -128,6 +143,7 @@ impl Counters {
             points_held_back: self.points_held_back.load(Ordering::Relaxed),
             lines_left_out: read(&self.lines_left_out),
             telemetry_failures: read(&self.telemetry_failures),
+            exits: read(&self.exits),
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Load {
     output: BufReader<ChildStdout>,
     /// What it had run and waited before it was in its group: a runtime's first process does that too.
     pub outside: Own,
+    /// What its short-lived processes said of themselves as the last thing they did.
+    pub said: Own,
 }
 
 /// A part of a load, between two instants at which all its threads but the one that tells slept.
@@ -48,7 +50,7 @@ impl Load {
         let outside = at_rest(child.id());
         group.enter(child.id());
         let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, output, outside }
+        Self { child, output, outside, said: Own::default() }
     }
 
     pub fn pid(&self) -> u32 {
@@ -64,7 +66,9 @@ impl Load {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         let mut numbers = line.split_ascii_whitespace().map(|number| number.parse().unwrap());
-        Own { run: numbers.next().expect("the load says what it saw"), wait: numbers.next().unwrap() }
+        let own = Own { run: numbers.next().expect("the load says what it saw"), wait: numbers.next().unwrap() };
+        self.said = Own { run: numbers.next().unwrap_or(0), wait: numbers.next().unwrap_or(0) };
+        own
     }
 
     /// The next piece of a load that works in pieces; `None` when it has worked.
@@ -125,20 +129,25 @@ pub fn main(arguments: &[String]) {
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let number = |at: usize| arguments.get(at).map_or(0, |text| text.parse::<u64>().unwrap());
     match arguments[0].as_str() {
-        "spin" => return spin(Duration::from_micros(number(1))),
+        "spin" => {
+            spin(Duration::from_micros(number(1)));
+            let own = own_schedstat();
+            println!("{} {}", own.run, own.wait);
+            return;
+        }
         "nothing" => return,
         _ => std::io::stdin().read_exact(&mut [0]).unwrap(),
     }
-    let own = match arguments[0].as_str() {
+    let (own, said) = match arguments[0].as_str() {
         // A container in which nothing happens, as most of them are.
-        "idle" => Own::default(),
-        "burn" => burn(number(1), Duration::from_millis(number(2)), arguments.get(3).map(|cpu| cpu.parse().unwrap())),
+        "idle" => (Own::default(), Own::default()),
+        "burn" => (burn(number(1), Duration::from_millis(number(2)), arguments.get(3).map(|cpu| cpu.parse().unwrap())), Own::default()),
         "pieces" => return pieces(number(1), number(2), Duration::from_millis(number(3))),
         "short" => short_lived(number(1), &["load", "spin", &arguments[2]]),
         "exits" => short_lived(number(1), &["load", "nothing"]),
         other => panic!("no such load: {other}"),
     };
-    println!("{} {}", own.run, own.wait);
+    println!("{} {} {} {}", own.run, own.wait, said.run, said.wait);
     drop(std::io::stdin().read_exact(&mut [0]));
 }
 
@@ -201,24 +210,30 @@ fn on_cpu(cpu: usize) {
 }
 
 /// Processes that end soon, two at a time. What they ran and waited is read when they have ended and are not yet reaped:
-/// then nothing can be added any more.
-fn short_lived(count: u64, arguments: &[&str]) -> Own {
-    let (mut sum, mut open) = (own_schedstat(), Vec::new());
+/// then nothing can be added any more. And what they said as the last thing they did: ending takes time, too.
+fn short_lived(count: u64, arguments: &[&str]) -> (Own, Own) {
+    let (mut sum, mut open) = ((own_schedstat(), Own::default()), Vec::new());
+    let mut add = |(own, said): (Own, Own)| sum = (sum.0.plus(own), sum.1.plus(said));
     for _ in 0..count {
-        open.push(Command::new("/proc/self/exe").args(arguments).stdin(Stdio::null()).spawn().unwrap());
+        open.push(Command::new("/proc/self/exe").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
         if open.len() >= 2 {
-            sum = sum.plus(last_words(open.remove(0)));
+            add(last_words(open.remove(0)));
         }
     }
-    open.into_iter().map(last_words).fold(sum, Own::plus)
+    open.into_iter().map(last_words).for_each(add);
+    sum
 }
 
-fn last_words(mut child: Child) -> Own {
+fn last_words(mut child: Child) -> (Own, Own) {
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    let mut said = text.split_ascii_whitespace().map(|number| number.parse().unwrap());
+    let said = Own { run: said.next().unwrap_or(0), wait: said.next().unwrap_or(0) };
     let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
     waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
     let own = schedstat(&child.id().to_string());
     drop(child.wait());
-    own
+    (own, said)
 }
 
 fn spin(time: Duration) {

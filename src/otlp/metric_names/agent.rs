@@ -1,7 +1,7 @@
 //! Metrics of the agent itself, and the one walk over them that OTLP and the Prometheus page share.
 
 use super::{Metric, key, rows};
-use crate::model::{AgentCounters, Ending, LeftOutLine, Signal, SpanOutcome, Unenriched};
+use crate::model::{AgentCounters, Ending, ExitOutcome, LeftOutLine, Signal, SpanOutcome, Unenriched};
 
 rows! { Agent, AGENT_METRICS:
     AGENT_UNEXPLAINED_DELAY_RATIO = Gauge Double "stallspan.agent.unexplained_delay.ratio" "1" []
@@ -34,6 +34,9 @@ rows! { Agent, AGENT_METRICS:
     AGENT_POINTS_HELD_BACK = Counter Int "stallspan.agent.points_held_back" "{point}" []
         "Counter readings that were below the one before and were reported unchanged instead."
         "the metrics loop";
+    AGENT_EXITS = Counter Int "stallspan.agent.exits" "{thread}" [key::EXIT_OUTCOME]
+        "Threads that ended: of which the kernel told what they had waited, of which it could not, and of which nobody knows the container."
+        "taskstats exit messages; lost ones from /proc/net/netlink";
     AGENT_LOG_LINES_SUPPRESSED = Counter Int "stallspan.agent.log_lines.suppressed" "{line}" [key::LINE_REASON]
         "Lines of the agent's own log that were not written."
         "the agent's log";
@@ -77,6 +80,9 @@ pub fn agent_points(counters: &AgentCounters) -> Vec<AgentPoint> {
     }
     push(&AGENT_RESOURCES_LEFT_OUT, Vec::new(), counters.resources_left_out);
     push(&AGENT_POINTS_HELD_BACK, Vec::new(), counters.points_held_back);
+    for (outcome, &value) in ExitOutcome::ALL.into_iter().zip(&counters.exits) {
+        push(&AGENT_EXITS, vec![(key::EXIT_OUTCOME.key, outcome.word())], value);
+    }
     for (reason, &value) in LeftOutLine::ALL.into_iter().zip(&counters.lines_left_out) {
         push(&AGENT_LOG_LINES_SUPPRESSED, vec![(key::LINE_REASON.key, reason.word())], value);
     }

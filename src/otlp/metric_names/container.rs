@@ -30,7 +30,7 @@ rows! { Container, CONTAINER_METRICS:
         "the counts beside the delays (taskstats; cpu also from schedstat field 3)";
     CONTAINER_CPU_RUN_TIME = Counter Double "stallspan.container.cpu.run.time" "s" []
         "Time the container's tasks were on a CPU, as the scheduler counts it."
-        "se.sum_exec_runtime: taskstats cpu_run_virtual_total, schedstat field 1";
+        "se.sum_exec_runtime: taskstats cpu_run_virtual_total, schedstat field 1; the cgroup's CPU time where that is more (an ending thread is told without its last tick)";
     CONTAINER_CPU_THROTTLED_TIME = Counter Double "stallspan.container.cpu.throttled.time" "s" []
         "Time a CPU quota, the container's own or that of a cgroup above it, held the container back, summed over CPUs."
         "cpu.stat throttled_usec, cpu.stat.local throttled_usec where larger (v2); throttled_time (v1)";

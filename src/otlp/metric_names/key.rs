@@ -86,13 +86,15 @@ pub const UNENRICHED_REASON: Attribute =
     Attribute { key: "stallspan.reason", values: &["unmatched", "late", "bad_times", "no_readings", "too_large", "failed"] };
 /// Why a log line was left out.
 pub const LINE_REASON: Attribute = Attribute { key: "stallspan.reason", values: &["repeated", "backlog"] };
+/// What became of the kernel's word about a thread that ended.
+pub const EXIT_OUTCOME: Attribute = Attribute { key: "stallspan.outcome", values: &["received", "lost", "unplaced"] };
 /// An OTLP signal.
 pub const SIGNAL: Attribute = Attribute { key: "stallspan.signal", values: &["traces", "metrics", "logs"] };
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Absence, CulpritKind, DelayKind, Ending, LeftOutLine, Signal, SourceName, SpanOutcome, Unenriched};
+    use crate::model::{Absence, CulpritKind, DelayKind, Ending, ExitOutcome, LeftOutLine, Signal, SourceName, SpanOutcome, Unenriched};
 
     #[track_caller]
     fn check(attribute: Attribute, words: impl IntoIterator<Item = &'static str>) {
@@ -108,6 +110,7 @@ mod tests {
         check(REQUEST_OUTCOME, Ending::ALL.map(Ending::word));
         check(UNENRICHED_REASON, Unenriched::ALL.map(Unenriched::word));
         check(LINE_REASON, LeftOutLine::ALL.map(LeftOutLine::word));
+        check(EXIT_OUTCOME, ExitOutcome::ALL.map(ExitOutcome::word));
         check(SIGNAL, Signal::ALL.map(Signal::word));
         let absences = [
             Absence::Disabled,

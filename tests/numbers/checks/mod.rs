@@ -1,6 +1,7 @@
 //! The checks, in the order they run.
 
 mod commands;
+mod ended;
 mod node;
 mod places;
 mod quota;
@@ -62,6 +63,11 @@ pub const ALL: &[Check] = &[
     needing(Need::CgroupPressure, "pressure_of_a_container_is_its_files", node::pressure_of_a_container_is_its_files),
     check("totals_of_one_thread", totals::totals_of_one_thread),
     check("totals_of_four_threads", totals::totals_of_four_threads),
+    check("short_lived_processes_are_counted", ended::short_lived_processes_are_counted),
+    check(
+        "short_lived_processes_are_a_lower_bound_where_only_looked_at",
+        ended::short_lived_processes_are_a_lower_bound_where_only_looked_at,
+    ),
     check("throttling_of_one_thread", quota::throttling_of_one_thread),
     check("throttling_of_four_threads", quota::throttling_of_four_threads),
     check("an_ancestors_quota_counts", quota::an_ancestors_quota_counts),
