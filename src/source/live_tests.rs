@@ -210,7 +210,7 @@ async fn windows_agree(method: Method, evidence: Evidence) {
             assert_eq!((window.coverage, window.evidence), (1.0, Some(evidence)), "{subject:?}");
             let exact = evidence == Evidence::Bpf;
             assert_eq!((window.resolution_ns == 0, window.longest_wait_ns.is_some()), (exact, exact), "{window:?}");
-            assert!(window.resolution_ns < 500_000_000, "{window:?}");
+            assert!(window.resolution_ns < 5_000_000_000, "{window:?}");
             *sum += window.delay_ns.get(DelayKind::Cpu).unwrap();
         }
         start_of_span = end;
