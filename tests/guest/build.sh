@@ -7,14 +7,19 @@ cd "$(dirname "$0")/../.."
 out=target/guest
 mkdir -p "$out"
 
-if ! [ -e "$out/vmlinuz" ]; then
-    # The metapackage names the newest image by its full version.
-    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: *\(linux-image-[^ ]*\)$/\1/p' | head -n 1)
-    [ -n "$package" ] || { echo "apt knows no linux-image-cloud-amd64: run apt-get update" >&2; exit 1; }
+# Debian's cloud kernel, as a package in target/guest/kernel; fails where apt's lists are missing or older than its archive.
+download() {
     rm -rf "$out/kernel"
     mkdir -p "$out/kernel"
+    # The metapackage names the newest image by its full version.
+    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: *\(linux-image-[^ ]*\)$/\1/p' | head -n 1)
     # As root apt drops to a user of its own, which may not write here: it says so and goes on.
-    (cd "$out/kernel" && apt-get download -q "$package" 2>&1 && dpkg-deb -x ./*.deb unpacked)
+    [ -n "$package" ] && (cd "$out/kernel" && apt-get download -q "$package" 2>&1)
+}
+
+if ! [ -e "$out/vmlinuz" ]; then
+    download || { apt-get update -qq && download; }
+    (cd "$out/kernel" && dpkg-deb -x ./*.deb unpacked)
     cp "$out"/kernel/unpacked/boot/vmlinuz-* "$out/vmlinuz"
     rm -rf "$out/kernel"
 fi
