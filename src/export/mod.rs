@@ -5,6 +5,7 @@
 //!
 //! It deliberately has no queue and looks into no request: nothing is accepted here that downstream has not accepted.
 
+mod answer;
 mod channel;
 mod compress;
 mod debug;
@@ -20,5 +21,6 @@ mod pool;
 mod response;
 mod retry;
 mod tls;
+mod wire;
 
 pub use exporters::{Exporters, OpenError};

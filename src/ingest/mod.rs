@@ -16,12 +16,15 @@ mod heavy;
 mod http;
 mod inflate;
 mod listen;
+mod message;
 mod pages;
 mod problem;
 mod reply;
+mod running;
 mod server;
 mod stream;
 mod tls;
+mod unary;
 
 use std::future::Future;
 use std::pin::Pin;
