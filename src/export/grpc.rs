@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::answer::PREFIX;
 use super::channel::Channel;
-use super::compress::compress;
+use super::compress::Compressor;
 use super::dial::Dialer;
 use super::endpoint::{self, Endpoint};
 use super::headers::{USER_AGENT_VALUE, configured};
@@ -16,8 +16,8 @@ use crate::config::meaning::{Compression, OtlpExporter};
 use crate::framing::{put_field, put_indexed};
 use crate::model::{Answer, Code, Refusal, Signal};
 use crate::otlp::status;
-use crate::runtime::Spawner;
 use crate::runtime::clock::instant_now;
+use crate::runtime::{Spawner, Tasks};
 
 /// A request that a closing connection certainly did not take up is sent again at once, this many times.
 const CERTAINLY_NOT_TAKEN: usize = 3;
@@ -36,7 +36,7 @@ pub struct GrpcExporter {
     channel: Channel,
     /// Heads of requests as header blocks, all but their deadline.
     heads: [(Signal, Vec<u8>); 3],
-    compression: Compression,
+    compressor: Compressor,
 }
 
 /// A request made ready once for all attempts.
@@ -52,7 +52,7 @@ impl GrpcExporter {
     ///
     /// # Errors
     /// Says what of the configuration cannot be used.
-    pub fn open(config: &OtlpExporter, spawner: Spawner) -> Result<Self, String> {
+    pub fn open(config: &OtlpExporter, spawner: Spawner, tasks: Tasks) -> Result<Self, String> {
         let endpoint = endpoint::grpc(&config.endpoint)?;
         let dialer = Dialer::open(&endpoint, config.tls.as_ref(), "h2")?;
         let called = config.tls.as_ref().and_then(|tls| tls.server_name_override.clone());
@@ -67,7 +67,7 @@ impl GrpcExporter {
             Compression::Zstd => headers.insert(GRPC_ENCODING, HeaderValue::from_static("zstd")),
         };
         let heads = heads(&endpoint, dialer.secure(), called.as_deref(), &headers)?;
-        Ok(Self { channel: Channel::new(dialer, spawner), heads, compression: config.compression })
+        Ok(Self { channel: Channel::new(dialer, spawner), heads, compressor: Compressor::new(config.compression, tasks) })
     }
 
     /// For a probe.
@@ -80,13 +80,13 @@ impl GrpcExporter {
     ///
     /// # Errors
     /// A request that cannot be framed.
-    pub fn prepare(&self, signal: Signal, body: Bytes) -> Result<Prepared<'_>, Refusal> {
+    pub async fn prepare(&self, signal: Signal, body: Bytes) -> Result<Prepared<'_>, Refusal> {
         let head = self.heads.iter().find(|(of, _)| *of == signal).map(|(_, head)| &**head).unwrap_or_default();
-        let message = compress(self.compression, body)?;
+        let message = self.compressor.run(body).await?;
         let length = u32::try_from(message.len())
             .map_err(|_| Refusal::new(Code::ResourceExhausted, "request is larger than a gRPC message can be (4 GiB)"))?;
         let mut prefix = BytesMut::with_capacity(PREFIX);
-        prefix.put_u8(u8::from(self.compression != Compression::None));
+        prefix.put_u8(u8::from(self.compressor.is_on()));
         prefix.put_u32(length);
         Ok(Prepared { exporter: self, prefix: prefix.freeze(), message, head })
     }

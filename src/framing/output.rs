@@ -8,49 +8,53 @@ use bytes::{Buf, Bytes};
 /// Payload below this is copied beside its frame's head: that costs less than a piece of its own in `writev`.
 const COPIED: usize = 2048;
 
+/// Written bytes in the buffer of small things above which it is moved together.
+const MOVED: usize = 64 * 1024;
+
 /// Bytes in their order.
 #[derive(Debug, Default)]
 pub struct Output {
-    done: VecDeque<Bytes>,
-    /// Behind all of `done`.
-    tail: Vec<u8>,
-    length: usize,
-    /// How much of `tail` is written.
-    written: usize,
+    /// All small things, also those between large ones.
+    small: Vec<u8>,
+    /// How much of `small` is written.
+    from: usize,
+    order: VecDeque<Piece>,
+    /// Bytes of `small` that stand in `order`; those behind them come last.
+    listed: usize,
+    /// Bytes of large things.
+    large: usize,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Small(usize),
+    Large(Bytes),
 }
 
 impl Output {
     /// The end of it, to write small things to.
     pub fn tail(&mut self) -> &mut Vec<u8> {
-        &mut self.tail
+        &mut self.small
     }
 
     /// Adds a payload.
     pub fn push(&mut self, payload: Bytes) {
         if payload.len() < COPIED {
-            return self.tail.extend_from_slice(&payload);
+            return self.small.extend_from_slice(&payload);
         }
-        self.close_tail();
-        self.length += payload.len();
-        self.done.push_back(payload);
-    }
-
-    fn close_tail(&mut self) {
-        if self.tail.len() > self.written {
-            let mut tail = Bytes::from(std::mem::take(&mut self.tail));
-            tail.advance(self.written);
-            self.length += tail.len();
-            self.done.push_back(tail);
-        } else {
-            self.tail.clear();
+        let unlisted = self.small.len() - self.from - self.listed;
+        if unlisted > 0 {
+            self.order.push_back(Piece::Small(unlisted));
+            self.listed += unlisted;
         }
-        self.written = 0;
+        self.large += payload.len();
+        self.order.push_back(Piece::Large(payload));
     }
 
     /// Bytes that wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.length + self.tail.len().saturating_sub(self.written)
+        self.large + self.small.len() - self.from
     }
 
     /// Whether nothing waits.
@@ -61,34 +65,65 @@ impl Output {
 
     /// The first pieces; how many there are.
     pub fn pieces<'o>(&'o self, into: &mut [IoSlice<'o>]) -> usize {
-        let tail = self.tail.get(self.written..).unwrap_or_default();
-        let all = self.done.iter().map(|piece| &**piece).chain((!tail.is_empty()).then_some(tail));
-        into.iter_mut().zip(all).map(|(slot, piece)| *slot = IoSlice::new(piece)).count()
+        let mut rest = self.small.get(self.from..).unwrap_or_default();
+        let mut used = 0;
+        for (slot, piece) in into.iter_mut().zip(self.order.iter().map(Some).chain([None])) {
+            let bytes = match piece {
+                None => rest,
+                Some(Piece::Large(bytes)) => &**bytes,
+                Some(Piece::Small(length)) => {
+                    let (piece, behind) = rest.split_at_checked(*length).unwrap_or_default();
+                    rest = behind;
+                    piece
+                }
+            };
+            if !bytes.is_empty() {
+                *slot = IoSlice::new(bytes);
+                used += 1;
+            }
+        }
+        used
     }
 
     /// So many bytes were written.
     pub fn advance(&mut self, mut count: usize) {
-        while let Some(first) = self.done.front_mut() {
-            let here = count.min(first.len());
-            first.advance(here);
-            self.length -= here;
-            count -= here;
-            if !first.is_empty() {
+        while let Some(first) = self.order.front_mut() {
+            let left = match first {
+                Piece::Small(length) => {
+                    let here = count.min(*length);
+                    self.from += here;
+                    self.listed -= here;
+                    count -= here;
+                    *length -= here;
+                    *length
+                }
+                Piece::Large(bytes) => {
+                    let here = count.min(bytes.len());
+                    self.large -= here;
+                    count -= here;
+                    bytes.advance(here);
+                    bytes.len()
+                }
+            };
+            if left > 0 {
                 return;
             }
-            self.done.pop_front();
+            self.order.pop_front();
         }
-        self.written += count;
-        if self.written >= self.tail.len() {
-            self.tail.clear();
-            self.written = 0;
+        self.from = self.from.saturating_add(count).min(self.small.len());
+        if self.from == self.small.len() {
+            self.small.clear();
+            self.from = 0;
+        } else if self.from > MOVED {
+            self.small.drain(..self.from);
+            self.from = 0;
         }
     }
 
     /// Gives back memory that was needed for a moment.
     pub fn rest(&mut self) {
-        if self.is_empty() && self.tail.capacity() > 4 * COPIED {
-            self.tail = Vec::new();
+        if self.is_empty() && self.small.capacity() > 4 * COPIED {
+            self.small = Vec::new();
         }
     }
 }

@@ -251,7 +251,7 @@ mod tests {
     use super::super::{Counters, Handler, Request as Taken};
     use super::*;
     use crate::model::{Answer, Peer};
-    use crate::runtime::{Stop, Task, Tasks};
+    use crate::runtime::{Buffers, Stop, Task, Tasks};
 
     struct Accepts;
 
@@ -273,6 +273,7 @@ mod tests {
             max_wait: Duration::from_secs(10),
             heavy: Heavy::new(Tasks::new()),
             counters: Arc::new(Counters::default()),
+            buffers: Buffers::new(0),
         });
         let door = Arc::new(Door { share: Share::new(&house.budget), house, peer: Peer::default() });
         let tasks = Tasks::new();

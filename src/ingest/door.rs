@@ -12,8 +12,8 @@ use super::heavy::Heavy;
 use super::problem::Problem;
 use super::{Handler, Request};
 use crate::model::{Peer, Refusal, Signal};
-use crate::runtime::Stop;
 use crate::runtime::clock::instant_now;
+use crate::runtime::{Buffers, Stop};
 
 /// A sender's own deadline is met this much early, so that the answer gets there in time; at most a tenth of it.
 const REPLY_MARGIN: Duration = Duration::from_millis(100);
@@ -38,6 +38,8 @@ pub struct House {
     pub heavy: Heavy,
     /// What happened so far.
     pub counters: Arc<Counters>,
+    /// Messages are put together in these.
+    pub buffers: Buffers,
 }
 
 /// One connection, as its requests see it.

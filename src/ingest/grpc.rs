@@ -118,8 +118,8 @@ impl Call {
     ///
     /// # Errors
     /// Too large, too much, or no room for it.
-    pub fn take(&mut self, piece: &[u8]) -> Result<(), Problem> {
-        self.message.take(piece, &mut self.ticket)
+    pub fn take(&mut self, piece: &[u8], door: &Door) -> Result<(), Problem> {
+        self.message.take(piece, &mut self.ticket, &door.house.buffers)
     }
 
     /// The whole message has arrived: when it must be answered, and what is to be done for that.
@@ -146,7 +146,10 @@ impl Call {
                 let inflating = move || inflate(coding, message, limit, &mut ticket).map(|inflated| (inflated, ticket));
                 (message, ticket) = door.house.heavy.run(size, inflating).await?;
             }
-            door.deliver(signal, message, deadline, ticket).await
+            let buffer = message.clone();
+            let answer = door.deliver(signal, message, deadline, ticket).await;
+            door.house.buffers.give_back(buffer);
+            answer
         };
         Ok((Door::overstayed(deadline), answer))
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::budget::Ticket;
 use super::problem::Problem;
+use crate::runtime::Buffers;
 
 /// Compressed-flag and length, gRPC over HTTP/2 "Length-Prefixed-Message".
 pub const PREFIX: usize = 5;
@@ -32,7 +33,7 @@ impl Message {
     ///
     /// # Errors
     /// Too large, more than one message, no room in the budget, or no message at all.
-    pub fn take(&mut self, mut piece: &[u8], ticket: &mut Ticket) -> Result<(), Problem> {
+    pub fn take(&mut self, mut piece: &[u8], ticket: &mut Ticket, buffers: &Buffers) -> Result<(), Problem> {
         if self.prefixed < PREFIX {
             let (here, rest) = piece.split_at(piece.len().min(PREFIX - self.prefixed));
             piece = rest;
@@ -52,7 +53,9 @@ impl Message {
         ticket.grow(piece.len())?;
         if needed > self.bytes.capacity() {
             let room = needed.saturating_mul(2).max(FIRST_ROOM).min(self.length);
-            self.bytes.reserve_exact(room.saturating_sub(self.bytes.len()));
+            let mut larger = buffers.take(room);
+            larger.extend_from_slice(&self.bytes);
+            self.bytes = larger;
         }
         self.bytes.extend_from_slice(piece);
         Ok(())
@@ -92,13 +95,13 @@ mod tests {
     /// Reads a body in pieces of these lengths, the last repeated; returns the message and what its ticket held.
     fn read(body: &[u8], lengths: &[usize], limit: usize) -> Result<((bool, Bytes), usize), Problem> {
         let mut ticket = Share::new(&Budget::new(1 << 20)).ticket();
-        let mut message = Message::new(limit);
+        let (mut message, buffers) = (Message::new(limit), Buffers::new(0));
         let (mut rest, mut lengths) = (body, lengths.iter().copied());
         let mut length = 1;
         while !rest.is_empty() {
             length = lengths.next().unwrap_or(length.max(1));
             let (piece, behind) = rest.split_at(length.min(rest.len()));
-            message.take(piece, &mut ticket)?;
+            message.take(piece, &mut ticket, &buffers)?;
             rest = behind;
         }
         Ok((message.whole()?, ticket.bytes()))
@@ -107,11 +110,11 @@ mod tests {
     #[test]
     fn room_follows_what_arrived_not_what_was_announced() {
         let mut ticket = Share::new(&Budget::new(1 << 30)).ticket();
-        let mut message = Message::new(1 << 30);
-        message.take(&[0, 0x20, 0, 0, 0], &mut ticket).unwrap();
+        let (mut message, buffers) = (Message::new(1 << 30), Buffers::new(0));
+        message.take(&[0, 0x20, 0, 0, 0], &mut ticket, &buffers).unwrap();
         assert_eq!(message.bytes.capacity(), 0);
         for arrived in 1..50_usize {
-            message.take(&[1; 10_000], &mut ticket).unwrap();
+            message.take(&[1; 10_000], &mut ticket, &buffers).unwrap();
             assert!(message.bytes.capacity() <= (arrived * 20_000).max(FIRST_ROOM), "{arrived}");
         }
     }

@@ -186,7 +186,6 @@ impl Connection {
         let now = instant_now();
         let silent = now.saturating_duration_since(self.heard);
         match self.pinged {
-            Some(at) if self.heard > at => self.pinged = None,
             Some(at) if now.saturating_duration_since(at) >= PING_TIMEOUT => return Some(false),
             None if silent >= PING_INTERVAL => {
                 self.pinged = Some(now);
@@ -253,6 +252,7 @@ impl Connection {
         }
         let now = instant_now();
         self.heard = now;
+        self.pinged = None;
         if now.saturating_duration_since(self.ticked) >= TICK {
             self.ticked = now;
             self.session.tick();
@@ -296,7 +296,7 @@ impl Connection {
                 }
             }
             Event::Data { stream, bytes, end } => {
-                if let Some(Err(problem)) = self.calls.get_mut(&stream).map(|call| call.take(bytes)) {
+                if let Some(Err(problem)) = self.calls.get_mut(&stream).map(|call| call.take(bytes, &self.door)) {
                     return self.turn_away(stream, problem.into());
                 }
                 if end {

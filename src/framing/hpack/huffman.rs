@@ -29,6 +29,8 @@ struct Code {
     above: [u64; LONGEST + 1],
     /// Of each length: what to take from a code to have its place in `symbols`.
     offset: [u64; LONGEST + 1],
+    /// Symbol and length of the codes of up to eight bits, by the eight bits they begin; length 0 where there is none.
+    short: [(u8, u8); 256],
 }
 
 static CODE: Code = Code::build();
@@ -36,7 +38,7 @@ static CODE: Code = Code::build();
 impl Code {
     #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler: an index out of bounds does not build")]
     const fn build() -> Self {
-        let mut code = Self { symbols: [0; 256], above: [0; LONGEST + 1], offset: [0; LONGEST + 1] };
+        let mut code = Self { symbols: [0; 256], above: [0; LONGEST + 1], offset: [0; LONGEST + 1], short: [(0, 0); 256] };
         let (mut next, mut place, mut length) = (0_u64, 0_usize, 1_usize);
         while length <= LONGEST {
             next <<= 1;
@@ -45,6 +47,14 @@ impl Code {
             let mut symbol = 0_u8;
             loop {
                 if LENGTHS[symbol as usize] as usize == length {
+                    if length <= 8 {
+                        let first = (next as usize) << (8 - length);
+                        let mut bits = first;
+                        while bits < first + (1 << (8 - length)) {
+                            code.short[bits] = (symbol, LENGTHS[symbol as usize]);
+                            bits += 1;
+                        }
+                    }
                     code.symbols[place] = symbol;
                     place += 1;
                     next += 1;
@@ -62,7 +72,10 @@ impl Code {
 
     /// The symbol at the front of `bits`, and how many bits it takes; `None` for the end-of-string code.
     fn first(&self, bits: u64) -> Option<(u8, u32)> {
-        for (length, (above, offset)) in (0_u32..).zip(self.above.iter().zip(&self.offset)).skip(5) {
+        if let Some((symbol, length @ 1..)) = usize::try_from(bits >> (ALIGNED - 8)).ok().and_then(|first| self.short.get(first)) {
+            return Some((*symbol, u32::from(*length)));
+        }
+        for (length, (above, offset)) in (0_u32..).zip(self.above.iter().zip(&self.offset)).skip(9) {
             if bits < *above {
                 let place = (bits >> (ALIGNED - length)).wrapping_sub(*offset);
                 return Some((*self.symbols.get(usize::try_from(place).ok()?)?, length));
