@@ -1,7 +1,7 @@
 //! Room `export`: the OTLP client. Sends a request's bytes to every exporter of its pipeline and brings the answer back.
 //!
-//! [`Exporters::send`] tries again for as long as the sender waits, and only what may pass later. Everything of hyper
-//! stays in here.
+//! [`Exporters::send`] tries again for as long as the sender waits, and only what may pass later. gRPC
+//! is spoken over room `framing`, HTTP by hyper, which stays in here.
 //!
 //! It deliberately has no queue and looks into no request: nothing is accepted here that downstream has not accepted.
 

@@ -39,16 +39,16 @@ impl Code {
     #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler: an index out of bounds does not build")]
     const fn build() -> Self {
         let mut code = Self { symbols: [0; 256], above: [0; LONGEST + 1], offset: [0; LONGEST + 1], short: [(0, 0); 256] };
-        let (mut next, mut place, mut length) = (0_u64, 0_usize, 1_usize);
+        let (mut next, mut place, mut length) = (0_usize, 0_usize, 1_usize);
         while length <= LONGEST {
             next <<= 1;
             // Wrapping: the place is had by the same arithmetic backwards.
-            code.offset[length] = next.wrapping_sub(place as u64);
+            code.offset[length] = (next as u64).wrapping_sub(place as u64);
             let mut symbol = 0_u8;
             loop {
                 if LENGTHS[symbol as usize] as usize == length {
                     if length <= 8 {
-                        let first = (next as usize) << (8 - length);
+                        let first = next << (8 - length);
                         let mut bits = first;
                         while bits < first + (1 << (8 - length)) {
                             code.short[bits] = (symbol, LENGTHS[symbol as usize]);
@@ -64,7 +64,7 @@ impl Code {
                 }
                 symbol += 1;
             }
-            code.above[length] = next << (ALIGNED as usize - length);
+            code.above[length] = (next as u64) << (ALIGNED as usize - length);
             length += 1;
         }
         code
