@@ -23,6 +23,7 @@
 //! config     : model                                    | YAML text -> Config; pure, positions in every error
 //! ladder     : model config                             | probed facts + config -> which source supplies what; pure
 //! otlp       : model                                    | names, wire walk and splice, status tables; pure
+//! framing    : -                                        | HTTP/2 frames, header compression, windows: bytes in, bytes out; pure
 //! history    : model                                    | readings over time -> windows; fixed memory; pure
 //! diagnose   : model                                    | window -> verdict; pure
 //! runtime    : model                                    | the only spawner, clock reader and queue maker
@@ -32,8 +33,8 @@
 //! enrich     : model otlp diagnose                      | request bytes + view of the node -> request bytes; pure
 //! host       : model parse                              | the only code that opens kernel files and sockets
 //! source     : model parse config ladder containers history host runtime telemetry | polling loops: host -> history
-//! export     : model otlp config runtime telemetry      | OTLP client: gRPC, HTTP, debug, file
-//! ingest     : model otlp config runtime telemetry      | OTLP server: gRPC and HTTP
+//! export     : model otlp framing config runtime telemetry | OTLP client: gRPC, HTTP, debug, file
+//! ingest     : model otlp framing config runtime telemetry | OTLP server: gRPC and HTTP
 //! app        : model parse config ladder otlp history diagnose runtime telemetry containers metrics enrich host source export ingest | wiring only
 //! demo       : model config otlp runtime telemetry ingest app  | the whole job on this machine
 //! cli        : model config otlp ladder runtime telemetry app demo  | command line; prints
@@ -73,6 +74,7 @@ pub mod demo;
 pub mod diagnose;
 pub mod enrich;
 pub mod export;
+pub mod framing;
 pub mod history;
 pub mod host;
 pub mod ingest;

@@ -18,13 +18,13 @@ use crate::ingest::{self, Address, BindError, Protocol, Running};
 use crate::metrics::About;
 use crate::model::Absence;
 use crate::runtime::clock::instant_now;
-use crate::runtime::{Stop, Task, Tasks};
+use crate::runtime::{Buffers, Stop, Task, Tasks};
 use crate::source;
 use crate::source::{Node, SamplerHandle};
 use crate::telemetry::Telemetry;
 
 use super::collect::Collector;
-use super::hop::{Hop, Pipelines};
+use super::hop::{Hop, KEPT_BUFFERS, Pipelines};
 use super::outlet::OwnOutlet;
 use super::owners::Owners;
 use super::people::People;
@@ -100,6 +100,7 @@ impl Agent {
             max_hold: config.traces.max_hold,
             counters: telemetry.counters(),
             recent: recent.clone(),
+            buffers: Buffers::new(KEPT_BUFFERS),
             own_spans: !config.service.telemetry.trace_exporters.is_empty(),
         };
         let started = ingest::serve(&config.receiver, config.limits, Arc::new(hop), &tasks, Arc::new(ingest::Counters::default())).await;

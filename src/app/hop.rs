@@ -14,6 +14,7 @@ use crate::enrich::{self, Enriched, Scan};
 use crate::export::Exporters;
 use crate::ingest::{Handler, Request};
 use crate::model::{Answer, Code, Ending, Match, Mono, Peer, Refusal, Signal, Subject, Unenriched};
+use crate::runtime::Buffers;
 use crate::runtime::clock::{instant_now, mono_now};
 use crate::source::SamplerHandle;
 use crate::telemetry::Counters;
@@ -62,7 +63,12 @@ pub struct Hop {
     pub(super) recent: Option<Arc<Recent>>,
     /// Whether spans about the hop's own work go anywhere.
     pub(super) own_spans: bool,
+    /// Enriched requests are written into these.
+    pub(super) buffers: Buffers,
 }
+
+/// Bytes of buffers kept for the next requests.
+pub(super) const KEPT_BUFFERS: usize = 16 << 20;
 
 impl Handler for Hop {
     fn greet(&self, peer: Peer) -> Peer {
@@ -109,7 +115,9 @@ impl Hop {
             }
             Signal::Metrics | Signal::Logs => body,
         };
+        let buffer = body.clone();
         let answer = self.exporters.send(names, signal, body, deadline).await;
+        self.buffers.give_back(buffer);
         Span::current().record("accepted", answer.is_ok());
         if let (Some((_, passing)), Err(refusal)) = (&mut ledger.recent, &answer) {
             passing.refused(refusal);
@@ -131,7 +139,7 @@ impl Hop {
             // Not covered in time: the spans' coverage tells.
             let _covered = self.sampler.cover_threads(&subjects, &threads, until, hold_until).await;
         }
-        let enriched = enrich::apply(scan, &targets, &self.view, &self.settings);
+        let enriched = enrich::apply_onto(scan, &targets, &self.view, &self.settings, |room| self.buffers.take(room));
         self.count(&enriched);
         Span::current().record("spans", enriched.spans).record("enriched", enriched.enriched);
         enriched.body

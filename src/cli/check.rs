@@ -64,7 +64,7 @@ pub(super) fn check(arguments: &CheckArguments) -> ExitCode {
 
 /// Looks at the host with this configuration.
 fn look(config: &Config) -> anyhow::Result<Vec<CheckItem>> {
-    Ok(super::run::runtime()?.block_on(app::check::look(config)))
+    Ok(super::run::runtime_of_two()?.block_on(app::check::look(config)))
 }
 
 /// One line an item; what is lost and what mends it below those that need it.

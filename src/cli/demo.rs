@@ -26,7 +26,7 @@ fn show(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
     let seconds = arguments.seconds.unwrap_or(SECONDS);
     output::note(&format!("stallspan demo: a service beside a noisy neighbor, then under a quota, for {seconds} s"));
     let settings = Settings { seconds: std::time::Duration::from_secs(seconds).as_secs_f64() };
-    let shown = run::runtime()?.block_on(async {
+    let shown = run::runtime_of_two()?.block_on(async {
         let loaded = config_file::from_bytes(BUILT_IN.as_bytes(), &[], None);
         let config = loaded.map_err(|_| anyhow::anyhow!("the built-in configuration was refused"))?.config;
         let telemetry = app::start_telemetry(&config)?;

@@ -44,11 +44,15 @@ fn start(config: Config) -> anyhow::Result<()> {
     })
 }
 
-/// Threads of the data path; the sampler has one of its own.
-const WORKERS: usize = 2;
-
+/// One thread for the whole data path: a request is read, enriched and passed on without waking another thread, which costs
+/// more than the work. The sampler has a thread of its own, and so has work that takes milliseconds.
 pub(super) fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(WORKERS).thread_name("stallspan").enable_all().build()
+    Builder::new_current_thread().thread_name("stallspan").enable_all().build()
+}
+
+/// Two threads, for what does more than pass requests on.
+pub(super) fn runtime_of_two() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(2).thread_name("stallspan").enable_all().build()
 }
 
 /// Done at the first SIGTERM or SIGINT from now on.

@@ -46,6 +46,18 @@ pub struct Skipped {
 /// Enriches a scanned request. `targets`: what [`Scan::identify`] said.
 #[must_use]
 pub fn apply(scan: &Scan, targets: &[Option<Match>], view: &dyn NodeView, settings: &Settings) -> Enriched {
+    apply_onto(scan, targets, view, settings, Vec::with_capacity)
+}
+
+/// The same onto a buffer of the caller's: `buffer` is asked for one with room for so many bytes, if one is needed.
+#[must_use]
+pub fn apply_onto(
+    scan: &Scan,
+    targets: &[Option<Match>],
+    view: &dyn NodeView,
+    settings: &Settings,
+    buffer: impl FnOnce(usize) -> Vec<u8>,
+) -> Enriched {
     let spans = scan.spans();
     let matched = if scan.over_limit() { 0 } else { matched_spans(scan, targets) };
     if matched == 0 {
@@ -58,7 +70,7 @@ pub fn apply(scan: &Scan, targets: &[Option<Match>], view: &dyn NodeView, settin
         scan,
         view,
         settings,
-        splice: Splice::of(&scan.body, expected),
+        splice: Splice::onto(buffer(scan.body.len().saturating_add(expected)), &scan.body),
         run: Run::new(),
         events: Vec::new(),
         scratch: Vec::new(),

@@ -1,22 +1,70 @@
 //! Compression of requests: once a request, however often it is sent.
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
+use tokio::sync::Semaphore;
 
 use crate::config::meaning::Compression;
 use crate::model::{Code, Refusal};
+use crate::runtime::Tasks;
 
 /// Speed before size: the network between a node and its Collector is wide, the node's CPU belongs to others.
 const ZSTD_LEVEL: i32 = 1;
+
+/// Bodies of more bytes are compressed beside the runtime: that takes milliseconds, for which other requests would wait.
+const LARGE: usize = 64 * 1024;
+/// Large bodies compressed at a time.
+const AT_A_TIME: usize = 2;
+
+/// Compresses the bodies of one exporter.
+#[derive(Debug)]
+pub struct Compressor {
+    compression: Compression,
+    tasks: Tasks,
+    permits: Arc<Semaphore>,
+}
+
+impl Compressor {
+    /// As configured.
+    #[must_use]
+    pub fn new(compression: Compression, tasks: Tasks) -> Self {
+        Self { compression, tasks, permits: Arc::new(Semaphore::new(AT_A_TIME)) }
+    }
+
+    /// Whether bodies travel compressed.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.compression != Compression::None
+    }
+
+    /// The body as it travels, made here or beside the runtime.
+    ///
+    /// # Errors
+    /// Where the encoder has no memory.
+    pub async fn run(&self, body: Bytes) -> Result<Bytes, Refusal> {
+        if !self.is_on() || body.len() <= LARGE {
+            return compress(self.compression, body);
+        }
+        let failed = || Refusal::new(Code::Unavailable, "request could not be compressed");
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| failed())?;
+        let compression = self.compression;
+        let done = self.tasks.blocking("export large body", move || {
+            let _permit = permit;
+            compress(compression, body)
+        });
+        done.await.unwrap_or_else(|_| Err(failed()))
+    }
+}
 
 /// The body as it travels.
 ///
 /// # Errors
 /// Where the encoder has no memory.
-pub fn compress(compression: Compression, body: Bytes) -> Result<Bytes, Refusal> {
+fn compress(compression: Compression, body: Bytes) -> Result<Bytes, Refusal> {
     let failed = |why: std::io::Error| Refusal::new(Code::ResourceExhausted, format!("request could not be compressed: {why}"));
     match compression {
         Compression::None => Ok(body),

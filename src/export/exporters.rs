@@ -117,11 +117,11 @@ impl Exporters {
             Some(One::Debug(exporter)) => exporter.send(signal, body).await,
             Some(One::File(exporter)) => exporter.send(signal, body).await,
             Some(One::Grpc(exporter, retry, timeout)) => {
-                let prepared = exporter.prepare(signal, body)?;
+                let prepared = exporter.prepare(signal, body).await?;
                 persist(*retry, *timeout, deadline, prepared).await
             }
             Some(One::Http(exporter, retry, timeout)) => {
-                let prepared = exporter.prepare(signal, body)?;
+                let prepared = exporter.prepare(signal, body).await?;
                 persist(*retry, *timeout, deadline, prepared).await
             }
         }
@@ -132,10 +132,10 @@ impl One {
     fn open(config: &Exporter, proxies: &Proxies, tasks: &Tasks) -> Result<Self, String> {
         Ok(match config {
             Exporter::OtlpGrpc(otlp) => {
-                Self::Grpc(GrpcExporter::open(otlp, proxies, tasks.named("export connection"))?, otlp.retry, otlp.timeout)
+                Self::Grpc(GrpcExporter::open(otlp, proxies, tasks.named("export connection"), tasks.clone())?, otlp.retry, otlp.timeout)
             }
             Exporter::OtlpHttp(otlp) => {
-                Self::Http(HttpExporter::open(otlp, proxies, &tasks.named("export connection"))?, otlp.retry, otlp.timeout)
+                Self::Http(HttpExporter::open(otlp, proxies, &tasks.named("export connection"), tasks.clone())?, otlp.retry, otlp.timeout)
             }
             Exporter::Debug(verbosity) => Self::Debug(DebugExporter::new(*verbosity, tasks.clone())),
             Exporter::File(path) => Self::File(FileExporter::open(path, tasks.clone())?),

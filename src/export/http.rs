@@ -8,7 +8,7 @@ use http::{Request, Response, Uri};
 use http_body_util::Full;
 use tokio::time::Instant;
 
-use super::compress::compress;
+use super::compress::Compressor;
 use super::dial::{Dialer, Protocol};
 use super::endpoint;
 use super::headers::{USER_AGENT_VALUE, configured};
@@ -20,15 +20,15 @@ use crate::config::meaning::{Compression, Encoding, OtlpExporter};
 use crate::model::{Answer, Code, Refusal, Signal};
 use crate::otlp::json;
 use crate::otlp::status::{self, RpcStatus};
-use crate::runtime::Spawner;
 use crate::runtime::clock::wall_now;
+use crate::runtime::{Spawner, Tasks};
 
 /// An `otlp_http` exporter.
 #[derive(Debug)]
 pub struct HttpExporter {
     routes: [Route; 3],
     headers: HeaderMap,
-    compression: Compression,
+    compressor: Compressor,
     encoding: Encoding,
 }
 
@@ -52,7 +52,7 @@ impl HttpExporter {
     ///
     /// # Errors
     /// Says what of the configuration cannot be used.
-    pub fn open(config: &OtlpExporter, proxies: &Proxies, spawner: &Spawner) -> Result<Self, String> {
+    pub fn open(config: &OtlpExporter, proxies: &Proxies, spawner: &Spawner, tasks: Tasks) -> Result<Self, String> {
         let base = endpoint::http(&config.endpoint)?;
         let open = |endpoint: &endpoint::Endpoint| Dialer::open(endpoint, config.tls.as_ref(), Protocol::Http1, proxies);
         let pool = Arc::new(Pool::new(open(&base)?, spawner.clone()));
@@ -81,7 +81,7 @@ impl HttpExporter {
             Compression::Gzip => headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip")),
             Compression::Zstd => headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd")),
         };
-        Ok(Self { routes, headers, compression: config.compression, encoding: config.encoding })
+        Ok(Self { routes, headers, compressor: Compressor::new(config.compression, tasks), encoding: config.encoding })
     }
 
     /// For a probe: every place requests go to.
@@ -93,7 +93,7 @@ impl HttpExporter {
     ///
     /// # Errors
     /// A request that cannot be encoded.
-    pub fn prepare(&self, signal: Signal, body: Bytes) -> Result<Prepared<'_>, Refusal> {
+    pub async fn prepare(&self, signal: Signal, body: Bytes) -> Result<Prepared<'_>, Refusal> {
         let route = self.routes.iter().find(|route| route.signal == signal);
         let route = route.ok_or_else(|| Refusal::new(Code::Internal, "no route for this signal"))?;
         let encoded = match self.encoding {
@@ -102,7 +102,7 @@ impl HttpExporter {
                 .map_err(|why| Refusal::new(Code::InvalidArgument, format!("request cannot be written as JSON: {why}")))?
                 .into(),
         };
-        Ok(Prepared { exporter: self, route, body: compress(self.compression, encoded)? })
+        Ok(Prepared { exporter: self, route, body: self.compressor.run(encoded).await? })
     }
 }
 

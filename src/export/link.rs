@@ -4,20 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use bytes::buf::Chain;
-use http_body_util::Full;
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::dial::{Dialer, Remote};
+use super::wire::Connection;
 use crate::runtime::Spawner;
 use crate::runtime::clock::instant_now;
-
-/// A message behind its length prefix, neither copied into one.
-pub type Frame = Full<Chain<Bytes, Bytes>>;
 
 /// An address that refused is not asked again for this long, so that many requests do not queue for one refusal.
 const REFUSED_FOR: Duration = Duration::from_millis(250);
@@ -25,15 +18,6 @@ const REFUSED_FOR: Duration = Duration::from_millis(250);
 pub const RESTS_AT_MOST: Duration = Duration::from_secs(30);
 /// An answer that did not come within this, and no other since, makes its connection suspect.
 const SILENCE: Duration = Duration::from_secs(1);
-/// Bytes of response headers and trailers.
-const MAX_HEADER_BYTES: u32 = 32 * 1024;
-/// Response bytes that may come unasked on one stream; responses are small …
-const STREAM_WINDOW: u32 = 64 * 1024;
-/// … and on the connection.
-const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Request bytes buffered a stream.
-const MAX_SEND_BUFFER: usize = 1 << 20;
-
 /// One address.
 #[derive(Debug)]
 pub struct Link {
@@ -55,13 +39,13 @@ pub struct Link {
 #[derive(Debug)]
 enum State {
     Down { refusals: u32, last: Option<(Instant, String)> },
-    Up(SendRequest<Frame>),
+    Up(Connection),
 }
 
 /// A connection to send one request on.
 pub struct Sender {
     /// Sends it.
-    pub send: SendRequest<Frame>,
+    pub connection: Connection,
     /// To be told when its answer comes.
     pub waiting: Waiting,
 }
@@ -115,7 +99,7 @@ impl Link {
     pub async fn sender(self: &Arc<Self>, dialer: &Dialer, spawner: &Spawner) -> Result<Sender, String> {
         let mut state = self.state.lock().await;
         let refusals = match &*state {
-            State::Up(send) if !send.is_closed() && !self.is_silent() => return Ok(self.with(send.clone())),
+            State::Up(connection) if !connection.is_closed() && !self.is_silent() => return Ok(self.with(connection.clone())),
             State::Up(_) => 0,
             State::Down { last: Some((at, why)), .. } if instant_now().duration_since(*at) < REFUSED_FOR => return Err(why.clone()),
             State::Down { refusals, .. } => *refusals,
@@ -123,12 +107,13 @@ impl Link {
         if matches!(&*state, State::Up(_)) {
             self.lost.store(true, Ordering::SeqCst);
         }
-        match connect(&self.remote, dialer, spawner).await {
-            Ok(send) => {
+        match dialer.connect(&self.remote).await {
+            Ok(io) => {
+                let connection = Connection::new(io, spawner);
                 self.generation.fetch_add(1, Ordering::SeqCst);
                 self.rests_until.store(0, Ordering::SeqCst);
-                *state = State::Up(send.clone());
-                Ok(self.with(send))
+                *state = State::Up(connection.clone());
+                Ok(self.with(connection))
             }
             Err(why) => {
                 let rest = REFUSED_FOR.saturating_mul(1 << refusals.min(10)).min(RESTS_AT_MOST);
@@ -139,9 +124,9 @@ impl Link {
         }
     }
 
-    fn with(self: &Arc<Self>, send: SendRequest<Frame>) -> Sender {
+    fn with(self: &Arc<Self>, connection: Connection) -> Sender {
         let generation = self.generation.load(Ordering::SeqCst);
-        Sender { send, waiting: Waiting { link: Arc::clone(self), generation, since: self.now(), told: false } }
+        Sender { connection, waiting: Waiting { link: Arc::clone(self), generation, since: self.now(), told: false } }
     }
 
     fn is_silent(&self) -> bool {
@@ -182,35 +167,6 @@ impl Drop for Waiting {
     }
 }
 
-async fn connect(remote: &Remote, dialer: &Dialer, spawner: &Spawner) -> Result<SendRequest<Frame>, String> {
-    let io = TokioIo::new(dialer.connect(remote).await?);
-    let mut builder = Builder::new(Executor(spawner.clone()));
-    builder
-        .timer(TokioTimer::new())
-        .max_header_list_size(MAX_HEADER_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(MAX_SEND_BUFFER);
-    let (send, connection) = builder.handshake(io).await.map_err(|why| format!("{remote}: {why}"))?;
-    // How a connection ended is told by the requests on it.
-    spawner.spawn(async move { drop(connection.await) });
-    Ok(send)
-}
-
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Tasks of hyper are tasks of ours.
-#[derive(Clone, Debug)]
-struct Executor(Spawner);
-
-impl<F> hyper::rt::Executor<F> for Executor
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
-    }
 }

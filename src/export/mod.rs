@@ -1,10 +1,11 @@
 //! Room `export`: the OTLP client. Sends a request's bytes to every exporter of its pipeline and brings the answer back.
 //!
-//! [`Exporters::send`] tries again for as long as the sender waits, and only what may pass later. Everything of hyper
-//! stays in here.
+//! [`Exporters::send`] tries again for as long as the sender waits, and only what may pass later. gRPC
+//! is spoken over room `framing`, HTTP by hyper, which stays in here.
 //!
 //! It deliberately has no queue and looks into no request: nothing is accepted here that downstream has not accepted.
 
+mod answer;
 mod channel;
 mod compress;
 mod debug;
@@ -22,6 +23,7 @@ mod response;
 mod retry;
 mod tls;
 mod tunnel;
+mod wire;
 
 pub use exporters::{Exporters, OpenError};
 pub use file::FileExporter;

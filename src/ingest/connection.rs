@@ -19,7 +19,7 @@ use super::door::Door;
 use super::http::Bounds;
 use super::reply::Reply;
 use super::stream::{Activity, Watched, speaks_http2};
-use super::{grpc, http};
+use super::{http, unary};
 use crate::runtime::clock::instant_now;
 use crate::runtime::{Io, Spawner};
 
@@ -91,44 +91,44 @@ pub async fn serve(mut io: Box<dyn Io>, speaks: Speaks, door: Arc<Door>, streams
         door.house.counters.handshakes_failed.add_one();
         return;
     };
-    let activity = Activity::new();
-    let io = Watched::new(first, io, Arc::clone(&activity));
-    let connection = Connection { door, speaks, activity };
     match speaks {
-        _ if is_http2 => connection.http2(io, streams).await,
-        Speaks::Http { .. } => connection.http1(io).await,
-        Speaks::Grpc { .. } => connection.door.house.counters.handshakes_failed.add_one(),
+        Speaks::Grpc { message, streams } if is_http2 => unary::serve(io, first, message, streams, door).await,
+        Speaks::Grpc { .. } => door.house.counters.handshakes_failed.add_one(),
+        Speaks::Http { bounds, idle_timeout, head_timeout } => {
+            let activity = Activity::new();
+            let io = Watched::new(first, io, Arc::clone(&activity));
+            let connection = Connection { door, bounds, head_timeout, idle_timeout, activity };
+            if is_http2 { connection.http2(io, streams).await } else { connection.http1(io).await }
+        }
     }
 }
 
+/// An OTLP/HTTP connection.
 struct Connection {
     door: Arc<Door>,
-    speaks: Speaks,
+    bounds: Bounds,
+    head_timeout: Duration,
+    idle_timeout: Duration,
     activity: Arc<Activity>,
 }
 
 impl Connection {
     async fn http2(self, io: Watched, streams: Spawner) {
-        let (max_streams, idle_timeout) = match self.speaks {
-            Speaks::Grpc { streams, .. } => (streams, None),
-            Speaks::Http { idle_timeout, .. } => (HTTP_STREAMS, Some(idle_timeout)),
-        };
         let mut builder = http2::Builder::new(Executor(streams));
         builder
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .max_concurrent_streams(max_streams)
+            .max_concurrent_streams(HTTP_STREAMS)
             .max_header_list_size(MAX_HEADER_BYTES)
             .max_frame_size(MAX_FRAME)
             .max_send_buf_size(MAX_SEND_BUFFER)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-            .max_local_error_reset_streams(MAX_OWN_RESETS)
-            .auto_date_header(matches!(self.speaks, Speaks::Http { .. }));
+            .max_local_error_reset_streams(MAX_OWN_RESETS);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service_fn(|request| self.request(request))));
-        let idle = idle_timeout.map(|idle| (idle, idle));
+        let idle = (self.idle_timeout, self.idle_timeout);
         supervise(
             &self,
             idle,
@@ -140,12 +140,11 @@ impl Connection {
     }
 
     async fn http1(self, io: Watched) {
-        let Speaks::Http { head_timeout, idle_timeout, .. } = self.speaks else { return };
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HTTP1_BUFFER).max_headers(MAX_HTTP1_HEADERS);
         let service = service_fn(|request| Box::pin(self.request(request)));
         let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
-        let idle = Some((head_timeout, idle_timeout));
+        let idle = (self.head_timeout, self.idle_timeout);
         let ended = supervise(
             &self,
             idle,
@@ -162,13 +161,10 @@ impl Connection {
 
     fn request(&self, request: Request<Incoming>) -> impl Future<Output = Result<Response<Reply>, Infallible>> + Send + 'static {
         let busy = self.activity.request();
-        let (door, speaks, activity) = (Arc::clone(&self.door), self.speaks, Arc::clone(&self.activity));
+        let (door, bounds, activity) = (Arc::clone(&self.door), self.bounds, Arc::clone(&self.activity));
         async move {
             let _busy = busy;
-            Ok(match speaks {
-                Speaks::Grpc { message, .. } => grpc::serve(&door, message, request).await,
-                Speaks::Http { bounds, .. } => http::serve(&door, bounds, &activity, request).await,
-            })
+            Ok(http::serve(&door, bounds, &activity, request).await)
         }
     }
 }
@@ -176,13 +172,13 @@ impl Connection {
 /// Drives a connection to its end, and no further than idleness and the end of service allow. Whether it ended by itself.
 async fn supervise<C>(
     connection: &Connection,
-    idle: Option<(Duration, Duration)>,
+    (head, idle): (Duration, Duration),
     mut driven: Pin<&mut C>,
     mut last_request: impl FnMut(Pin<&mut C>),
     mut poll: impl FnMut(Pin<&mut C>, &mut Context<'_>) -> Poll<()>,
 ) -> bool {
     let house = &connection.door.house;
-    let overdue = || idle.and_then(|(head, idle)| connection.activity.due(head, idle));
+    let overdue = || connection.activity.due(head, idle);
     let (mut stopping, mut leave_by) = (false, None);
     loop {
         let look_again = leave_by.or_else(overdue).unwrap_or_else(|| after(LOOK_AGAIN));
@@ -193,7 +189,7 @@ async fn supervise<C>(
                 last_request(driven.as_mut());
             }
             () = house.end.wait() => return false,
-            () = sleep_until(look_again), if idle.is_some() => {
+            () = sleep_until(look_again) => {
                 let now = instant_now();
                 let unused = overdue().is_some_and(|overdue| overdue <= now);
                 match leave_by {
@@ -255,7 +251,7 @@ mod tests {
     use super::super::{Counters, Handler, Request as Taken};
     use super::*;
     use crate::model::{Answer, Peer};
-    use crate::runtime::{Stop, Task, Tasks};
+    use crate::runtime::{Buffers, Stop, Task, Tasks};
 
     struct Accepts;
 
@@ -277,6 +273,7 @@ mod tests {
             max_wait: Duration::from_secs(10),
             heavy: Heavy::new(Tasks::new()),
             counters: Arc::new(Counters::default()),
+            buffers: Buffers::new(0),
         });
         let door = Arc::new(Door { share: Share::new(&house.budget), house, peer: Peer::default() });
         let tasks = Tasks::new();

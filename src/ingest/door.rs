@@ -12,8 +12,8 @@ use super::heavy::Heavy;
 use super::problem::Problem;
 use super::{Handler, Request};
 use crate::model::{Peer, Refusal, Signal};
-use crate::runtime::Stop;
 use crate::runtime::clock::instant_now;
+use crate::runtime::{Buffers, Stop};
 
 /// A sender's own deadline is met this much early, so that the answer gets there in time; at most a tenth of it.
 const REPLY_MARGIN: Duration = Duration::from_millis(100);
@@ -38,6 +38,8 @@ pub struct House {
     pub heavy: Heavy,
     /// What happened so far.
     pub counters: Arc<Counters>,
+    /// Messages are put together in these.
+    pub buffers: Buffers,
 }
 
 /// One connection, as its requests see it.
@@ -81,24 +83,36 @@ impl Door {
         if self.house.stop.requested() { Err(Problem::Stopping) } else { Ok(()) }
     }
 
-    /// Hands a request over and waits for its answer. The ticket is held until then.
+    /// Until when the answer to a request of this deadline is waited for.
+    pub fn overstayed(deadline: Instant) -> Instant {
+        deadline.checked_add(OVERSTAY).unwrap_or(deadline)
+    }
+
+    /// Hands a request over and waits for its answer, for as long as is waited for one. The ticket is held until then.
     ///
     /// # Errors
     /// The handler's refusal, or one for a handler that could not answer in time.
     pub async fn hand_over(&self, signal: Signal, body: Bytes, deadline: Instant, ticket: Ticket) -> Result<Bytes, Refused> {
+        tokio::select! {
+            biased;
+            answer = self.deliver(signal, body, deadline, ticket) => answer,
+            () = self.house.cut.wait() => Err(Problem::Stopping.into()),
+            () = sleep_until(Self::overstayed(deadline)) => Err(Problem::TimedOut.into()),
+        }
+    }
+
+    /// Hands a request over and waits for its answer; the caller sees to it that this does not last for ever.
+    ///
+    /// # Errors
+    /// The handler's refusal, or that the deadline has passed already.
+    pub async fn deliver(&self, signal: Signal, body: Bytes, deadline: Instant, ticket: Ticket) -> Result<Bytes, Refused> {
         if deadline <= instant_now() {
             // Nobody waits for it any more; its sender will bring it again.
             return Err(Problem::TimedOut.into());
         }
         self.house.counters.handled.add_one();
         let request = Request { signal, body, deadline, peer: self.peer };
-        let overstayed = deadline.checked_add(OVERSTAY).unwrap_or(deadline);
-        let answer = tokio::select! {
-            biased;
-            answer = self.house.handler.handle(request) => answer.map_err(Refused::Behind),
-            () = self.house.cut.wait() => Err(Problem::Stopping.into()),
-            () = sleep_until(overstayed) => Err(Problem::TimedOut.into()),
-        };
+        let answer = self.house.handler.handle(request).await.map_err(Refused::Behind);
         drop(ticket);
         answer
     }

@@ -1,288 +1,230 @@
-//! OTLP/gRPC: one unary call is a path, a frame of five bytes and a message, and trailers.
+//! OTLP/gRPC: one unary call is a head, one message behind five bytes, and trailers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
-use http_body::Body;
 use tokio::time::Instant;
 
-use super::body::{Collected, Pieces};
 use super::budget::Ticket;
 use super::door::{Door, Refused};
 use super::inflate::{Coding, inflate};
+use super::message::{Message, PREFIX};
 use super::problem::Problem;
-use super::reply::Reply;
+use crate::framing::{Fields, put_field, put_indexed};
 use crate::model::{Refusal, Signal};
 use crate::otlp::status;
 use crate::runtime::clock::instant_now;
 
 /// Time for a message to arrive, where the sender sets no earlier deadline.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Compressed-flag and length, gRPC over HTTP/2 "Length-Prefixed-Message".
-const PREFIX: usize = 5;
 /// Content codings spoken.
 const ACCEPTED: &str = "identity,gzip,zstd";
+/// `:status` 200 in the fixed table (RFC 7541, Appendix A).
+const STATUS_200: u8 = 8;
 
-const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const GRPC_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
-const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// A call whose message is arriving.
+#[derive(Debug)]
+pub struct Call {
+    signal: Signal,
+    coding: Coding,
+    arrival: Instant,
+    timeout: Option<Duration>,
+    message: Message,
+    ticket: Ticket,
+}
 
-/// Serves one call. `limit`: largest message after inflation, bytes.
-pub async fn serve<B>(door: &Door, limit: usize, request: Request<B>) -> Response<Reply>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let arrival = instant_now();
-    let kind = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    if !kind.starts_with(GRPC.as_bytes()) {
-        door.house.counters.count(&Problem::UnknownType);
-        return bare(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    }
-    match call(door, limit, request, arrival).await {
-        Ok(message) => accepted(&message),
-        Err(refused) => {
-            let unknown_coding = matches!(refused, Refused::Here(Problem::UnknownCoding(_)));
-            let (refusal, _) = door.told(refused);
-            let mut response = turned_away(&refusal);
-            if unknown_coding {
-                response.headers_mut().insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
-            }
-            response
-        }
+/// A call that is not answered like one: its head says that it is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoCall {
+    /// The HTTP status.
+    pub status: u16,
+}
+
+/// Why there is no call to go on with.
+#[derive(Debug)]
+pub enum Turned {
+    /// Answered by a gRPC status.
+    Away(Refused),
+    /// Answered by an HTTP status.
+    Back(NoCall),
+}
+
+impl<T: Into<Refused>> From<T> for Turned {
+    fn from(why: T) -> Self {
+        Self::Away(why.into())
     }
 }
 
-async fn call<B>(door: &Door, limit: usize, request: Request<B>, arrival: Instant) -> Result<Bytes, Refused>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    door.open()?;
-    let (head, body) = request.into_parts();
-    let signal = signal_of(head.uri.path()).filter(|_| head.method == Method::POST);
-    let signal = signal.ok_or_else(|| Problem::NoSuchMethod(head.uri.path().chars().take(200).collect()))?;
-    if !is_protobuf(&head.headers) {
-        return Err(Problem::UnknownType.into());
+/// What the head of a request says about the call.
+#[derive(Default)]
+struct Asked<'f> {
+    method: &'f [u8],
+    path: &'f [u8],
+    kind: &'f [u8],
+    coding: Option<&'f [u8]>,
+    timeout: Option<&'f [u8]>,
+}
+
+impl<'f> Asked<'f> {
+    fn of(fields: &'f Fields) -> Self {
+        let mut asked = Self::default();
+        for (name, value) in fields.iter() {
+            match name {
+                b":method" => asked.method = value,
+                b":path" => asked.path = value,
+                b"content-type" => asked.kind = value,
+                b"grpc-encoding" => asked.coding = Some(value),
+                b"grpc-timeout" => asked.timeout = Some(value),
+                _ => {}
+            }
+        }
+        asked
     }
-    let coding = coding_of(&head.headers)?;
-    let timeout = timeout_of(&head.headers)?;
-    let deadline = door.deadline(arrival, timeout);
-    let arrived_by = arrival.checked_add(timeout.unwrap_or(MESSAGE_TIMEOUT).min(MESSAGE_TIMEOUT)).unwrap_or(arrival);
-    let mut ticket = door.share.ticket();
-    let (compressed, mut message) = read_message(Pieces::new(body, arrived_by), limit, &mut ticket).await?;
-    if compressed {
-        if coding == Coding::Identity {
+}
+
+impl Call {
+    /// Begins a call with its head. `limit`: largest message after inflation, bytes.
+    ///
+    /// # Errors
+    /// Where the head says that there is nothing to wait for.
+    pub fn begin(door: &Door, limit: usize, fields: &Fields, arrival: Instant) -> Result<Self, Turned> {
+        let asked = Asked::of(fields);
+        if fields.too_large() {
+            return Err(Turned::Back(NoCall { status: 431 }));
+        }
+        if !asked.kind.starts_with(b"application/grpc") {
+            door.house.counters.count(&Problem::UnknownType);
+            return Err(Turned::Back(NoCall { status: 415 }));
+        }
+        door.open()?;
+        let signal = signal_of(asked.path).filter(|_| asked.method == b"POST");
+        let signal = signal.ok_or_else(|| Problem::NoSuchMethod(String::from_utf8_lossy(asked.path).chars().take(200).collect()))?;
+        if !is_protobuf(asked.kind) {
+            return Err(Problem::UnknownType.into());
+        }
+        let coding = asked.coding.map_or(Ok(Coding::Identity), coding_of)?;
+        let timeout = asked.timeout.map(timeout_of).transpose()?;
+        Ok(Self { signal, coding, arrival, timeout, message: Message::new(limit), ticket: door.share.ticket() })
+    }
+
+    /// When the message must have arrived.
+    pub fn arrives_by(&self) -> Instant {
+        let timeout = self.timeout.unwrap_or(MESSAGE_TIMEOUT).min(MESSAGE_TIMEOUT);
+        self.arrival.checked_add(timeout).unwrap_or(self.arrival)
+    }
+
+    /// Takes a piece of the message.
+    ///
+    /// # Errors
+    /// Too large, too much, or no room for it.
+    pub fn take(&mut self, piece: &[u8], door: &Door) -> Result<(), Problem> {
+        self.message.take(piece, &mut self.ticket, &door.house.buffers)
+    }
+
+    /// The whole message has arrived: when it must be answered, and what is to be done for that.
+    ///
+    /// # Errors
+    /// It is not whole after all.
+    pub fn whole(
+        self,
+        door: &Arc<Door>,
+        limit: usize,
+    ) -> Result<(Instant, impl Future<Output = Result<Bytes, Refused>> + Send + 'static), Refused> {
+        let Self { signal, coding, arrival, timeout, message, mut ticket } = self;
+        let (compressed, mut message) = message.whole()?;
+        if compressed && coding == Coding::Identity {
             return Err(Problem::Broken("a compressed message without grpc-encoding".to_owned()).into());
         }
-        let size = message.len();
-        let inflating = move || inflate(coding, message, limit, &mut ticket).map(|inflated| (inflated, ticket));
-        (message, ticket) = door.house.heavy.run(size, inflating).await?;
-    }
-    // A sender without a deadline waits for downstream, not for itself to send.
-    let deadline = if timeout.is_some() { deadline } else { door.deadline(instant_now(), None) };
-    door.hand_over(signal, message, deadline, ticket).await
-}
-
-/// The one message of a call, and whether it is compressed.
-async fn read_message<B>(mut pieces: Pieces<B>, limit: usize, ticket: &mut Ticket) -> Result<(bool, Bytes), Problem>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let mut collected = Collected::default();
-    let mut frame: Option<Prefix> = None;
-    let mut start = BytesMut::new();
-    while let Some(mut piece) = pieces.next().await? {
-        let prefix = match &frame {
-            Some(prefix) => prefix,
-            None => {
-                let missing = PREFIX.saturating_sub(start.len()).min(piece.len());
-                start.extend_from_slice(&piece.split_to(missing));
-                let Some(prefix) = Prefix::read(&start) else { continue };
-                let prefix = prefix?;
-                if prefix.length > limit {
-                    return Err(Problem::TooLarge { limit });
-                }
-                frame.insert(prefix)
+        // A sender without a deadline waits for downstream, not for itself to send.
+        let begin = if timeout.is_some() { arrival } else { instant_now() };
+        let deadline = door.deadline(begin, timeout);
+        let door = Arc::clone(door);
+        let answer = async move {
+            if compressed {
+                let size = message.len();
+                let inflating = move || inflate(coding, message, limit, &mut ticket).map(|inflated| (inflated, ticket));
+                (message, ticket) = door.house.heavy.run(size, inflating).await?;
             }
+            let buffer = message.clone();
+            let answer = door.deliver(signal, message, deadline, ticket).await;
+            door.house.buffers.give_back(buffer);
+            answer
         };
-        if piece.len() > prefix.length.saturating_sub(collected.len()) {
-            return Err(Problem::MessageCount);
-        }
-        ticket.grow(piece.len())?;
-        collected.add(piece, prefix.length);
-    }
-    let prefix = match frame {
-        Some(prefix) => prefix,
-        None if start.is_empty() => return Err(Problem::MessageCount),
-        None => return Err(Problem::Broken("the message ends within its length prefix".to_owned())),
-    };
-    if collected.len() < prefix.length {
-        return Err(Problem::Broken(format!("the message ends after {} of {} bytes", collected.len(), prefix.length)));
-    }
-    Ok((prefix.compressed, collected.into_bytes()))
-}
-
-struct Prefix {
-    compressed: bool,
-    length: usize,
-}
-
-impl Prefix {
-    /// `None` while fewer than five bytes are there.
-    fn read(bytes: &[u8]) -> Option<Result<Self, Problem>> {
-        let [flag, length @ ..] = *bytes.first_chunk::<PREFIX>()?;
-        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-        Some(match flag {
-            0 | 1 => Ok(Self { compressed: flag == 1, length }),
-            other => Err(Problem::Broken(format!("{other} is no compressed-flag"))),
-        })
+        Ok((Door::overstayed(deadline), answer))
     }
 }
 
-fn signal_of(path: &str) -> Option<Signal> {
+fn signal_of(path: &[u8]) -> Option<Signal> {
     match path {
-        "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Some(Signal::Traces),
-        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => Some(Signal::Metrics),
-        "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Some(Signal::Logs),
+        b"/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Some(Signal::Traces),
+        b"/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => Some(Signal::Metrics),
+        b"/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Some(Signal::Logs),
         _ => None,
     }
 }
 
-fn is_protobuf(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    kind.eq_ignore_ascii_case("application/grpc") || kind.eq_ignore_ascii_case("application/grpc+proto")
+fn is_protobuf(kind: &[u8]) -> bool {
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(b"application/grpc") || kind.eq_ignore_ascii_case(b"application/grpc+proto")
 }
 
-fn coding_of(headers: &HeaderMap) -> Result<Coding, Problem> {
-    let Some(name) = headers.get(GRPC_ENCODING) else { return Ok(Coding::Identity) };
-    let name = String::from_utf8_lossy(name.as_bytes());
+fn coding_of(name: &[u8]) -> Result<Coding, Problem> {
+    let name = String::from_utf8_lossy(name);
     match Coding::named(&name) {
         Some(coding) if coding != Coding::Deflate => Ok(coding),
         _ => Err(Problem::UnknownCoding(name.chars().take(50).collect())),
     }
 }
 
-fn timeout_of(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
-    let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
-    match status::parse_timeout(value.as_bytes()) {
-        Some(timeout) => Ok(Some(timeout)),
-        None => Err(Problem::Broken("grpc-timeout is not one to eight digits and a unit".to_owned())),
-    }
+fn timeout_of(value: &[u8]) -> Result<Duration, Problem> {
+    status::parse_timeout(value).ok_or_else(|| Problem::Broken("grpc-timeout is not one to eight digits and a unit".to_owned()))
 }
 
-fn accepted(message: &Bytes) -> Response<Reply> {
+/// The head of an accepted call's answer, a header block.
+pub fn accepted_head() -> Vec<u8> {
+    let mut block = Vec::new();
+    put_indexed(&mut block, STATUS_200);
+    put_field(&mut block, b"content-type", b"application/grpc", false);
+    block
+}
+
+/// Its message, framed.
+pub fn accepted_message(message: &Bytes) -> Bytes {
     let mut data = BytesMut::with_capacity(message.len().saturating_add(PREFIX));
     data.put_u8(0);
     data.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     data.extend_from_slice(message);
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-    let mut response = Response::new(Reply::with_trailers(data.freeze(), trailers));
-    response.headers_mut().insert(CONTENT_TYPE, GRPC);
-    response
+    data.freeze()
 }
 
-/// "Trailers-Only": the refusal stands in the headers, and nothing follows.
-fn turned_away(refusal: &Refusal) -> Response<Reply> {
-    let mut response = Response::new(Reply::empty());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, GRPC);
-    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(status::number(refusal.code))));
-    if let Ok(message) = HeaderValue::try_from(status::encode_message(&refusal.message)) {
-        headers.insert(GRPC_MESSAGE, message);
-    }
-    if let Some(Ok(details)) = status::details_header(refusal).map(HeaderValue::try_from) {
-        headers.insert(GRPC_DETAILS, details);
-    }
-    response
+/// Its trailers.
+pub fn accepted_trailers() -> Vec<u8> {
+    let mut block = Vec::new();
+    put_field(&mut block, b"grpc-status", b"0", false);
+    block
 }
 
-fn bare(status: StatusCode) -> Response<Reply> {
-    let mut response = Response::new(Reply::empty());
-    *response.status_mut() = status;
-    response
+/// "Trailers-Only": the refusal stands in the head, and nothing follows.
+pub fn turned_away(door: &Door, refused: Refused) -> Vec<u8> {
+    let unknown_coding = matches!(refused, Refused::Here(Problem::UnknownCoding(_)));
+    let (refusal, _) = door.told(refused);
+    let Refusal { code, message, .. } = &refusal;
+    let mut block = accepted_head();
+    put_field(&mut block, b"grpc-status", status::number(*code).to_string().as_bytes(), false);
+    put_field(&mut block, b"grpc-message", status::encode_message(message).as_bytes(), false);
+    if let Some(details) = status::details_header(&refusal) {
+        put_field(&mut block, b"grpc-status-details-bin", details.as_bytes(), false);
+    }
+    if unknown_coding {
+        put_field(&mut block, b"grpc-accept-encoding", ACCEPTED.as_bytes(), false);
+    }
+    block
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-    use std::convert::Infallible;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use http_body::Frame;
-    use proptest::prelude::*;
-
-    use super::super::budget::{Budget, Share};
-    use super::*;
-
-    struct InPieces(VecDeque<Bytes>);
-
-    impl Body for InPieces {
-        type Data = Bytes;
-        type Error = Infallible;
-
-        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
-        }
-    }
-
-    /// Reads a body in pieces of these lengths, the last repeated; returns the message and what its ticket held.
-    fn read(body: &[u8], lengths: &[usize], limit: usize) -> Result<((bool, Bytes), usize), Problem> {
-        let mut pieces = VecDeque::new();
-        let (mut rest, mut lengths) = (body, lengths.iter().copied());
-        let mut length = 1;
-        while !rest.is_empty() {
-            length = lengths.next().unwrap_or(length.max(1));
-            let (piece, behind) = rest.split_at(length.min(rest.len()));
-            pieces.push_back(Bytes::copy_from_slice(piece));
-            rest = behind;
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let mut ticket = Share::new(&Budget::new(1 << 20)).ticket();
-            let deadline = instant_now() + Duration::from_secs(60);
-            let message = read_message(Pieces::new(InPieces(pieces), deadline), limit, &mut ticket).await?;
-            Ok((message, ticket.bytes()))
-        })
-    }
-
-    proptest! {
-        /// Whatever the pieces: one whole message of at most the limit passes, anything else is refused for its reason.
-        #[test]
-        fn the_pieces_make_no_difference(
-            length in 0..40_usize,
-            lie in prop_oneof![4 => Just(0_i64), 1 => -3..4_i64],
-            missing in prop_oneof![4 => Just(0_usize), 1 => 0..46_usize],
-            limit in 30..45_usize,
-            compressed: bool,
-            lengths in prop::collection::vec(0..9_usize, 0..12),
-        ) {
-            let message: Vec<u8> = (0..length).map(|i| u8::try_from(i).unwrap()).collect();
-            let announced = u32::try_from((i64::try_from(length).unwrap() + lie).max(0)).unwrap();
-            let mut body = vec![u8::from(compressed)];
-            body.extend_from_slice(&announced.to_be_bytes());
-            body.extend_from_slice(&message);
-            body.truncate(body.len().saturating_sub(missing));
-            let there = body.len().saturating_sub(PREFIX);
-            let announced = usize::try_from(announced).unwrap();
-            let told = read(&body, &lengths, limit);
-            match told {
-                _ if body.is_empty() => prop_assert_eq!(told, Err(Problem::MessageCount)),
-                Err(Problem::Broken(_)) => prop_assert!(body.len() < PREFIX || (announced <= limit && there < announced)),
-                Err(Problem::TooLarge { .. }) => prop_assert!(announced > limit),
-                Err(other) => prop_assert!(other == Problem::MessageCount && announced <= limit && there > announced),
-                Ok((read, held)) => {
-                    prop_assert!(announced <= limit && there == announced);
-                    prop_assert_eq!((read, held), ((compressed, Bytes::copy_from_slice(&body[PREFIX..])), there));
-                }
-            }
-        }
-    }
+/// A head that is nothing but a status.
+pub fn bare(no_call: NoCall) -> Vec<u8> {
+    let mut block = Vec::new();
+    put_field(&mut block, b":status", no_call.status.to_string().as_bytes(), false);
+    block
 }

@@ -1,7 +1,7 @@
 //! Room `ingest`: the OTLP server, gRPC and HTTP. Knows transports, sizes and status codes; knows nothing of spans.
 //!
 //! [`serve`] listens on every endpoint and hands each request, inflated and as protobuf, to the [`Handler`]; the
-//! handler's answer becomes the sender's. Everything of hyper stays in here.
+//! handler's answer becomes the sender's. gRPC is served over room `framing`, HTTP by hyper, which stays in here.
 //!
 //! It deliberately does not look into requests, does not retry, does not queue: what finds no room in the budget is
 //! refused as retryable.
@@ -16,12 +16,15 @@ mod heavy;
 mod http;
 pub mod inflate;
 mod listen;
+mod message;
 mod pages;
 pub mod problem;
 mod reply;
+mod running;
 mod server;
 mod stream;
 mod tls;
+mod unary;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -17,12 +17,15 @@ use super::listen::{Address, BindError, Listener};
 use super::tls::Acceptor;
 use crate::config::meaning::{GrpcServer, HttpServer, Limits, Receiver, ServerTls};
 use crate::model::Peer;
-use crate::runtime::{Backoff, Io, Spawner, Stop, Tasks};
+use crate::runtime::{Backoff, Buffers, Io, Spawner, Stop, Tasks};
 
 /// Time for answers to get out after requests in flight were cut short.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Pauses after a failed `accept`: descriptors come back as connections end.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Bytes of buffers kept for the next messages.
+const KEPT_BUFFERS: usize = 8 << 20;
 
 /// A protocol of the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +81,7 @@ pub async fn serve(
         max_wait: receiver.max_wait,
         heavy: Heavy::new(tasks.clone()),
         counters,
+        buffers: Buffers::new(KEPT_BUFFERS.min(limits.memory / 8)),
     });
     let max_connections = u32::try_from(limits.max_connections.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
     let places = Arc::new(Semaphore::new(usize::try_from(max_connections).unwrap_or(Semaphore::MAX_PERMITS)));

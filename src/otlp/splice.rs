@@ -19,7 +19,13 @@ impl<'a> Splice<'a> {
     /// Begins a copy of `body`, with room for `added` bytes more.
     #[must_use]
     pub fn of(body: &'a [u8], added: usize) -> Self {
-        Self { body, copied: 0, out: Vec::with_capacity(body.len().saturating_add(added)) }
+        Self::onto(Vec::with_capacity(body.len().saturating_add(added)), body)
+    }
+
+    /// Begins a copy of `body` onto an empty buffer, which grows where it has too little room.
+    #[must_use]
+    pub fn onto(out: Vec<u8>, body: &'a [u8]) -> Self {
+        Self { body, copied: 0, out }
     }
 
     /// Copies what came up to the length of a message, and leaves room for its new one.

@@ -4,6 +4,7 @@
 //! It knows nothing of OTLP, of HTTP or of the kernel's readings; it starts nothing by itself.
 
 pub mod backoff;
+pub mod buffers;
 pub mod clock;
 pub mod files;
 pub mod io;
@@ -13,6 +14,7 @@ pub mod tasks;
 pub mod thread;
 
 pub use backoff::Backoff;
+pub use buffers::Buffers;
 pub use files::Reloading;
 pub use io::Io;
 pub use shutdown::Stop;

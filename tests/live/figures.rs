@@ -5,7 +5,8 @@
 //! measured in the same run, in turn with the others, on the same bytes. CPU time is what the scheduler charged to the
 //! threads of the measured process, never wall time.
 //!
-//! `STALLSPAN_FIGURES=quick` makes shorter rounds and fewer of them.
+//! `STALLSPAN_FIGURES=quick` makes shorter rounds and fewer of them; `STALLSPAN_BEFORE=path` has another build of stallspan
+//! measured in turn.
 
 mod hop;
 mod idle;

@@ -25,11 +25,12 @@ fn cpu_time_a_span_against_the_collector() {
     let systems = Systems::start();
     let added = systems.added.len();
     let (stallspan, collector) = (systems.stallspan.pid(), systems.collector.pid());
-    let measured = [
+    let mut measured = vec![
         Measured { address: &systems.stallspan.grpc, pid: stallspan, container: SENDER, added },
         Measured { address: &systems.stallspan.grpc, pid: stallspan, container: STRANGER, added: 0 },
         Measured { address: &systems.collector_address, pid: collector, container: SENDER, added },
     ];
+    measured.extend(systems.before.as_ref().map(|agent| Measured { address: &agent.grpc, pid: agent.pid(), container: SENDER, added }));
     println!("\nCPU time a span, us, of {rounds} rounds of {} s; median (least-most)", long.as_secs_f64());
     println!("{added} attributes a span, by stallspan and by the Collector: {}\n", systems.added.join(", "));
     println!(
@@ -37,17 +38,21 @@ fn cpu_time_a_span_against_the_collector() {
     );
     println!("|---|---|---|---|---|---|---|---|");
     for size in SIZES {
-        let mut costs = [const { Vec::new() }; 3];
+        let mut costs = [const { Vec::new() }; 4];
         for _ in 0..rounds {
             for (system, costs) in measured.iter().zip(&mut costs) {
                 costs.push(round(&systems, system, size, long));
             }
         }
         let ratios = |of: usize| -> Vec<f64> { costs[2].iter().zip(&costs[of]).map(|(theirs, ours)| theirs / ours).collect() };
-        let columns: Vec<String> = costs.iter().map(|costs| Summary::of(costs).show(2)).collect();
+        let columns: Vec<String> = costs[..3].iter().map(|costs| Summary::of(costs).show(2)).collect();
         let [ratio, passing] = [0, 1].map(|of| Summary::of(&ratios(of)).show(2));
         let bytes = request(size, SENDER, AGE).len() / size;
         println!("| {size} | {bytes} | {} | {ratio} | {passing} | {} |", columns.join(" | "), load_average());
+        if !costs[3].is_empty() {
+            let ratios: Vec<f64> = costs[3].iter().zip(&costs[0]).map(|(before, now)| before / now).collect();
+            println!("  the build before: {}; before / now: {}", Summary::of(&costs[3]).show(2), Summary::of(&ratios).show(2));
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub const STRANGER: &str = "0000000000000000000000000000000000000000000000000000
 
 pub struct Systems {
     pub stallspan: Agent,
+    /// Another build of it, to be measured in turn: `STALLSPAN_BEFORE` is its path.
+    pub before: Option<Agent>,
     pub collector: Collector,
     pub collector_address: String,
     pub sink: Sink,
@@ -53,13 +55,18 @@ impl Systems {
         let set = ["exporters.otlp_grpc.compression=none"];
         let setting = Setting { downstream: &sink.address, containerd: Some(&containerd.socket), interval: "10s", set: &set };
         let stallspan = on_cpu(MEASURED, || Agent::start(&lab, &setting));
+        let before = std::env::var_os("STALLSPAN_BEFORE").map(|path| {
+            let before = on_cpu(MEASURED, || Agent::start_program(&lab, "before", path.as_ref(), &setting));
+            enriched(&before, &sink);
+            before
+        });
         let added = enriched(&stallspan, &sink);
         let collector_address = free_address();
         let config = lab.write("figures.yaml", &collector_config(&collector_address, &sink.address, &added));
         let environment = [("GOMAXPROCS", "1")];
         let collector = on_cpu(MEASURED, || Collector::start(&lab, "collector", &[config.to_str().unwrap()], &environment));
         let added = added.into_iter().map(|(key, _)| key).collect();
-        Self { stallspan, collector, collector_address, sink, added, _containerd: containerd, _lab: lab }
+        Self { stallspan, before, collector, collector_address, sink, added, _containerd: containerd, _lab: lab }
     }
 }
 

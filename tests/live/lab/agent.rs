@@ -32,13 +32,18 @@ pub struct Setting<'a> {
 
 impl Agent {
     pub fn start(lab: &Lab, setting: &Setting<'_>) -> Self {
+        Self::start_program(lab, "stallspan", &ours("STALLSPAN_BIN", "stallspan"), setting)
+    }
+
+    /// The same of another build; `name` tells their files apart.
+    pub fn start_program(lab: &Lab, name: &str, program: &Path, setting: &Setting<'_>) -> Self {
         let (grpc, http, health) = (free_address(), free_address(), free_address());
-        let config = lab.write("stallspan.yaml", &config(setting, &grpc, &http, &health));
-        let mut command = Command::new(ours("STALLSPAN_BIN", "stallspan"));
+        let config = lab.write(&format!("{name}.yaml"), &config(setting, &grpc, &http, &health));
+        let mut command = Command::new(program);
         command.arg("run").arg("--config").arg(config);
         command.args(setting.set.iter().flat_map(|set| ["--set", set]));
-        let mut agent = Self { process: Running::start(lab, "stallspan", &mut command), grpc, health };
-        wait_for("stallspan", Duration::from_secs(90), || {
+        let mut agent = Self { process: Running::start(lab, name, &mut command), grpc, health };
+        wait_for(name, Duration::from_secs(90), || {
             agent.process.alive()?;
             http::get(&agent.health, "/readyz")
         });

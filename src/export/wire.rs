@@ -1,0 +1,360 @@
+//! One HTTP/2 connection to downstream, driven in one task. Requests are handed to it in a queue and written together.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::answer::Answer;
+use crate::framing::{Code, Event, Limits, Role, Session};
+use crate::runtime::clock::instant_now;
+use crate::runtime::{Io, Spawner};
+
+/// Bytes of response headers and trailers.
+const MAX_HEADER_BYTES: u32 = 32 * 1024;
+/// Response bytes that may come unasked on one stream; responses are small …
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// … and on the connection.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes read at a time, and room for the largest frame.
+const READ: usize = 32 * 1024;
+/// Pieces of one `writev`.
+const PIECES: usize = 64;
+/// What the other side may cost is counted for this long.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A request: its head as a header block, and its message behind the length prefix.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Header block.
+    pub block: Vec<u8>,
+    /// Length prefix.
+    pub prefix: Bytes,
+    /// Message.
+    pub message: Bytes,
+}
+
+/// No answer came.
+#[derive(Debug)]
+pub struct Lost {
+    /// The request was certainly not taken up: it may be sent again at once.
+    pub not_taken: bool,
+    /// What happened to the connection.
+    pub why: String,
+}
+
+/// A connection. Cloneable; it ends after its last clone and the last request on it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue();
+        queue.abandoned = true;
+        queue.wake();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared(Mutex<Queue>);
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// Requests that nobody waits for any more.
+    withdrawn: Vec<u64>,
+    next: u64,
+    /// Why no more requests are taken.
+    closed: Option<String>,
+    abandoned: bool,
+    driver: Option<Waker>,
+}
+
+impl Queue {
+    fn wake(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Job {
+    key: u64,
+    outgoing: Outgoing,
+    tell: oneshot::Sender<Result<Answer, Lost>>,
+}
+
+impl Connection {
+    /// Begins to speak on a new socket.
+    #[must_use]
+    pub fn new(io: Box<dyn Io>, spawner: &Spawner) -> Self {
+        let shared = Arc::new(Shared::default());
+        let limits =
+            Limits { streams: 0, stream_window: STREAM_WINDOW, connection_window: CONNECTION_WINDOW, header_list: MAX_HEADER_BYTES };
+        let mut driver = Driver {
+            io,
+            session: Session::new(Role::Client, limits),
+            input: BytesMut::new(),
+            flights: BTreeMap::new(),
+            ticked: instant_now(),
+            shared: Arc::clone(&shared),
+        };
+        // How a connection ended is told by the requests on it.
+        spawner.spawn(async move {
+            let why = poll_fn(|context| driver.poll(context)).await;
+            driver.end(&why);
+        });
+        Self { handle: Arc::new(Handle(shared)) }
+    }
+
+    /// Whether it takes no more requests.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.handle.0.queue().closed.is_some()
+    }
+
+    /// Sends a request and waits for its answer. Dropping the future takes the request back, or resets its stream.
+    ///
+    /// # Errors
+    /// Where no answer came.
+    pub async fn send(&self, outgoing: Outgoing) -> Result<Answer, Lost> {
+        let (tell, told) = oneshot::channel();
+        let key = {
+            let mut queue = self.handle.0.queue();
+            if let Some(why) = &queue.closed {
+                return Err(Lost { not_taken: true, why: why.clone() });
+            }
+            let key = queue.next;
+            queue.next += 1;
+            queue.jobs.push_back(Job { key, outgoing, tell });
+            queue.wake();
+            key
+        };
+        let mut waiting = Waiting { shared: &self.handle.0, key, answered: false };
+        let answer = told.await;
+        waiting.answered = true;
+        answer.unwrap_or_else(|_| Err(Lost { not_taken: false, why: "the connection ended".to_owned() }))
+    }
+}
+
+/// Somebody waits for an answer.
+struct Waiting<'c> {
+    shared: &'c Shared,
+    key: u64,
+    answered: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            let mut queue = self.shared.queue();
+            queue.withdrawn.push(self.key);
+            queue.wake();
+        }
+    }
+}
+
+/// A request that was sent, and what came of its answer.
+struct Flight {
+    key: u64,
+    tell: oneshot::Sender<Result<Answer, Lost>>,
+    answer: Answer,
+}
+
+struct Driver {
+    io: Box<dyn Io>,
+    session: Session,
+    input: BytesMut,
+    flights: BTreeMap<u32, Flight>,
+    ticked: Instant,
+    shared: Arc<Shared>,
+}
+
+impl Driver {
+    /// Ready with the reason once the connection is over.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<String> {
+        loop {
+            let more = match self.poll_read(context) {
+                Ok(more) => more,
+                Err(why) => return Poll::Ready(why),
+            };
+            let abandoned = self.take_jobs(context);
+            if let Poll::Ready(Err(why)) = self.poll_write(context) {
+                return Poll::Ready(why.to_string());
+            }
+            if self.flights.is_empty() && (abandoned || self.session.is_leaving()) && self.session.output().is_empty() {
+                return Poll::Ready("downstream closed the connection".to_owned());
+            }
+            if !more {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Opens streams for what is queued and closes those that nobody waits for; whether nobody will ask for any more.
+    fn take_jobs(&mut self, context: &Context<'_>) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let mut queue = shared.queue();
+        if queue.driver.as_ref().is_none_or(|driver| !driver.will_wake(context.waker())) {
+            queue.driver = Some(context.waker().clone());
+        }
+        for key in std::mem::take(&mut queue.withdrawn) {
+            queue.jobs.retain(|job| job.key != key);
+            let stream = self.flights.iter().find(|(_, flight)| flight.key == key).map(|(stream, _)| *stream);
+            if let Some(stream) = stream {
+                self.flights.remove(&stream);
+                self.session.reset(stream, Code::Cancel);
+            }
+        }
+        while self.session.may_open()
+            && let Some(Job { key, outgoing, tell }) = queue.jobs.pop_front()
+        {
+            let stream = self.session.open(STREAM_WINDOW, &outgoing.block);
+            self.session.data(stream, [outgoing.prefix, outgoing.message], true);
+            self.flights.insert(stream, Flight { key, tell, answer: Answer::default() });
+        }
+        if self.session.is_leaving() {
+            let why = "downstream closes the connection";
+            queue.closed.get_or_insert_with(|| why.to_owned());
+            refuse(&mut queue.jobs, why);
+        }
+        queue.abandoned && queue.jobs.is_empty()
+    }
+
+    /// Reads once; whether there may be more.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Result<bool, String> {
+        if self.input.capacity() - self.input.len() < READ {
+            self.input.reserve(READ);
+        }
+        match pin!(self.io.read_buf(&mut self.input)).poll(context) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Ok(0)) => return Err("downstream closed the connection".to_owned()),
+            Poll::Ready(Err(why)) => return Err(why.to_string()),
+            Poll::Ready(Ok(_)) => {}
+        }
+        let now = instant_now();
+        if now.saturating_duration_since(self.ticked) >= TICK {
+            self.ticked = now;
+            self.session.tick();
+        }
+        let input = std::mem::take(&mut self.input);
+        let mut rest = &*input;
+        let ended = loop {
+            match self.session.next(&mut rest) {
+                Ok(Some(event)) => self.take(event),
+                Ok(None) => break None,
+                Err(fault) => break Some(fault),
+            }
+        };
+        let left = rest.len();
+        self.input = input;
+        self.input.advance(self.input.len() - left);
+        match ended {
+            // What it is told of that is of no use to anybody here.
+            Some(fault) => Err(format!("downstream breaks HTTP/2: {fault}")),
+            None => Ok(true),
+        }
+    }
+
+    fn take(&mut self, event: Event<'_>) {
+        let (stream, end) = match event {
+            Event::Head { stream, end } => {
+                if let Some(flight) = self.flights.get_mut(&stream) {
+                    flight.answer.head(self.session.fields());
+                }
+                (stream, end)
+            }
+            Event::Data { stream, bytes, end } => {
+                let fits = self.flights.get_mut(&stream).is_none_or(|flight| flight.answer.data(bytes));
+                (stream, end || !fits)
+            }
+            Event::Trailers { stream } => {
+                if let Some(flight) = self.flights.get_mut(&stream) {
+                    flight.answer.trailers(self.session.fields());
+                }
+                (stream, true)
+            }
+            Event::Reset { stream, code } => {
+                let why = format!("downstream reset the stream (code {code})");
+                return self.lose(stream, code == Code::RefusedStream as u32, &why);
+            }
+            Event::GoAway { last, code } => {
+                let above: Vec<u32> = self.flights.range(last.saturating_add(1)..).map(|(stream, _)| *stream).collect();
+                for stream in above {
+                    self.lose(stream, true, &format!("downstream closes the connection (code {code})"));
+                    self.session.reset(stream, Code::Cancel);
+                }
+                return;
+            }
+        };
+        if end && let Some(flight) = self.flights.remove(&stream) {
+            // Answered before all of the request went out: the rest is not wanted.
+            if self.session.has(stream) {
+                self.session.reset(stream, Code::Cancel);
+            }
+            let _gone = flight.tell.send(Ok(flight.answer));
+        }
+    }
+
+    fn lose(&mut self, stream: u32, not_taken: bool, why: &str) {
+        if let Some(flight) = self.flights.remove(&stream) {
+            let _gone = flight.tell.send(Err(Lost { not_taken, why: why.to_owned() }));
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut wrote = false;
+        while !self.session.output().is_empty() {
+            let count = {
+                let mut pieces = [IoSlice::new(&[]); PIECES];
+                let used = self.session.output().pieces(&mut pieces);
+                ready!(Pin::new(&mut self.io).poll_write_vectored(context, pieces.get(..used).unwrap_or_default()))?
+            };
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.session.output().advance(count);
+            self.session.pump();
+            wrote = true;
+        }
+        if wrote { Pin::new(&mut self.io).poll_flush(context) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Tells everybody who waits that nothing comes.
+    fn end(&mut self, why: &str) {
+        let mut queue = self.shared.queue();
+        queue.closed = Some(why.to_owned());
+        refuse(&mut queue.jobs, why);
+        drop(queue);
+        for flight in std::mem::take(&mut self.flights).into_values() {
+            let _gone = flight.tell.send(Err(Lost { not_taken: false, why: why.to_owned() }));
+        }
+    }
+}
+
+/// What was not sent was not taken.
+fn refuse(jobs: &mut VecDeque<Job>, why: &str) {
+    for job in jobs.drain(..) {
+        let _gone = job.tell.send(Err(Lost { not_taken: true, why: why.to_owned() }));
+    }
+}

@@ -1,0 +1,402 @@
+//! A gRPC connection, driven in one task: bytes are read, calls begin and end, answers are written, without a task, a queue
+//! or a timer for each of them.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::door::{Door, House, Refused};
+use super::grpc::{self, Call, Turned};
+use super::problem::Problem;
+use super::running::Running;
+use crate::framing::{Code, Event, Limits, PREFACE, Role, Session};
+use crate::runtime::Io;
+use crate::runtime::clock::instant_now;
+
+/// HTTP/2 bytes a peer may send ahead on one stream …
+const STREAM_WINDOW: u32 = 1 << 20;
+/// … and on all streams of a connection.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Names and values of one request's head.
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// Bytes read at a time, and room for the largest frame. Held while there is something to read, not by idle connections.
+const READ: usize = 64 * 1024;
+/// Nothing is read while so many bytes wait to be written: who does not read is not read from.
+const MAX_OUTPUT: usize = 64 * 1024;
+/// Pieces of one `writev`.
+const PIECES: usize = 16;
+/// A silent peer is asked for a sign of life after this long …
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// … and given this long for it.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a peer may cost is counted for this long.
+const TICK: Duration = Duration::from_secs(1);
+/// Time for the last bytes to a peer that broke the rules, and for its own to be read: without that its kernel would throw
+/// away what it was told.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// Most bytes that are read for that.
+const MAX_DROPPED: usize = 1 << 20;
+
+/// Serves a connection whose preface was read already, until it ends.
+pub async fn serve(io: Box<dyn Io>, first: Bytes, limit: usize, streams: u32, door: Arc<Door>) {
+    let limits = Limits { streams, stream_window: STREAM_WINDOW, connection_window: CONNECTION_WINDOW, header_list: MAX_HEADER_BYTES };
+    let now = instant_now();
+    let mut input = BytesMut::from(&*first);
+    input.advance(PREFACE.len().min(input.len()));
+    let mut connection = Connection {
+        io,
+        session: Session::new(Role::Server, limits),
+        input,
+        calls: BTreeMap::new(),
+        running: Running::new(),
+        limit,
+        heard: now,
+        pinged: None,
+        ticked: now,
+        armed: now,
+        stage: Stage::Serving,
+        head: grpc::accepted_head(),
+        trailers: grpc::accepted_trailers(),
+        house: Arc::clone(&door.house),
+        door,
+    };
+    let mut timer = pin!(sleep_until(now));
+    let house = Arc::clone(&connection.house);
+    let mut signals = pin!(signals(&house));
+    let mut enlisted = false;
+    let ended = poll_fn(|context| {
+        // Only wakes: what was asked for is looked at below.
+        if !enlisted || house.stop.requested() {
+            enlisted = true;
+            let _ = signals.as_mut().poll(context);
+        }
+        connection.poll(context, timer.as_mut())
+    })
+    .await;
+    if matches!(ended, Ended::Parting) {
+        connection.part().await;
+    }
+}
+
+/// Wakes the connection for each of the three signals.
+async fn signals(house: &House) -> std::convert::Infallible {
+    house.stop.wait().await;
+    house.cut.wait().await;
+    house.end.wait().await;
+    std::future::pending().await
+}
+
+/// How a connection ended.
+enum Ended {
+    /// By the peer, or as agreed with it.
+    Well,
+    /// With last words that the peer is to hear.
+    Parting,
+}
+
+/// How far the end of service has come.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    /// No new calls.
+    Stopping,
+    /// Nor are those that run waited for.
+    Cut,
+}
+
+struct Connection {
+    io: Box<dyn Io>,
+    session: Session,
+    input: BytesMut,
+    /// Calls whose message is arriving.
+    calls: BTreeMap<u32, Call>,
+    running: Running<Result<Bytes, Refused>>,
+    limit: usize,
+    /// When the peer was last heard of, and asked for a sign of life.
+    heard: Instant,
+    pinged: Option<Instant>,
+    ticked: Instant,
+    /// When the timer fires.
+    armed: Instant,
+    stage: Stage,
+    /// Of accepted calls.
+    head: Vec<u8>,
+    trailers: Vec<u8>,
+    house: Arc<House>,
+    door: Arc<Door>,
+}
+
+impl Connection {
+    fn poll(&mut self, context: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Ended> {
+        if self.house.end.requested() {
+            return Poll::Ready(Ended::Well);
+        }
+        self.follow_signals();
+        loop {
+            if let Poll::Ready(ended) = self.exchange(context) {
+                return Poll::Ready(if self.stage > Stage::Serving { Ended::Parting } else { ended });
+            }
+            // After what has arrived was looked at: what was in time is not late because the task was.
+            match self.look_at_the_clock(context, timer.as_mut()) {
+                Some(true) => {}
+                Some(false) => return Poll::Ready(Ended::Well),
+                None => break,
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads, works and writes until nothing more can be done now.
+    fn exchange(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            let read = match self.poll_read(context) {
+                Ok(read) => read,
+                Err(ended) => return Poll::Ready(ended),
+            };
+            self.answer(context);
+            let written = self.poll_write(context);
+            match (read, written) {
+                (_, Poll::Ready(Err(_))) => return Poll::Ready(Ended::Well),
+                (_, Poll::Ready(Ok(()))) if self.stage > Stage::Serving && self.session.open_streams() == 0 => {
+                    return Poll::Ready(Ended::Well);
+                }
+                // Everything that could be read was; or it goes on once the peer reads.
+                (Read::All, _) | (Read::Held, Poll::Pending) => return Poll::Pending,
+                (Read::Held | Read::Some, _) => {}
+            }
+        }
+    }
+
+    /// Does what is due. Whether the connection goes on; `None`: nothing was due, and the timer fires when something is.
+    fn look_at_the_clock(&mut self, context: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Option<bool> {
+        if self.armed < timer.deadline() {
+            timer.as_mut().reset(self.armed);
+        }
+        if timer.as_mut().poll(context).is_pending() {
+            return None;
+        }
+        let now = instant_now();
+        let silent = now.saturating_duration_since(self.heard);
+        match self.pinged {
+            Some(at) if now.saturating_duration_since(at) >= PING_TIMEOUT => return Some(false),
+            None if silent >= PING_INTERVAL => {
+                self.pinged = Some(now);
+                self.session.ping();
+            }
+            _ => {}
+        }
+        self.end_overdue(now);
+        let sign = match self.pinged {
+            Some(at) => at.checked_add(PING_TIMEOUT),
+            None => self.heard.checked_add(PING_INTERVAL),
+        };
+        let arrival = self.calls.values().map(Call::arrives_by).min();
+        let due = [sign, arrival, self.running.due()].into_iter().flatten().min().unwrap_or(now);
+        // Never at once again: a clock that stands still must not keep the task busy.
+        self.armed = due.max(now.checked_add(Duration::from_millis(1)).unwrap_or(due));
+        timer.reset(self.armed);
+        Some(true)
+    }
+
+    fn end_overdue(&mut self, now: Instant) {
+        let slow: Vec<u32> = self.calls.iter().filter(|(_, call)| call.arrives_by() <= now).map(|(stream, _)| *stream).collect();
+        for stream in slow {
+            self.turn_away(stream, Problem::Slow.into());
+        }
+        for stream in self.running.overdue(Some(now)) {
+            self.turn_away(stream, Problem::TimedOut.into());
+        }
+    }
+
+    fn follow_signals(&mut self) {
+        if self.stage == Stage::Serving && self.house.stop.requested() {
+            self.stage = Stage::Stopping;
+            self.session.goodbye(Code::NoError);
+        }
+        if self.stage == Stage::Stopping && self.house.cut.requested() {
+            self.stage = Stage::Cut;
+            let arriving: Vec<u32> = self.calls.keys().copied().collect();
+            for stream in arriving.into_iter().chain(self.running.overdue(None)) {
+                self.turn_away(stream, Problem::Stopping.into());
+            }
+        }
+    }
+
+    /// Reads once and takes every whole frame.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Result<Read, Ended> {
+        if self.session.output().len() >= MAX_OUTPUT {
+            return Ok(Read::Held);
+        }
+        if self.input.capacity() - self.input.len() < READ / 4 {
+            self.input.reserve(READ);
+        }
+        let read = pin!(self.io.read_buf(&mut self.input)).poll(context);
+        match read {
+            Poll::Pending => {
+                if self.input.is_empty() {
+                    self.input = BytesMut::new();
+                    self.session.output().rest();
+                }
+                return Ok(Read::All);
+            }
+            Poll::Ready(Ok(0) | Err(_)) => return Err(Ended::Well),
+            Poll::Ready(Ok(_)) => {}
+        }
+        let now = instant_now();
+        self.heard = now;
+        self.pinged = None;
+        if now.saturating_duration_since(self.ticked) >= TICK {
+            self.ticked = now;
+            self.session.tick();
+        }
+        self.take_frames(now)?;
+        Ok(Read::Some)
+    }
+
+    fn take_frames(&mut self, now: Instant) -> Result<(), Ended> {
+        let input = std::mem::take(&mut self.input);
+        let mut rest = &*input;
+        let faulty = loop {
+            match self.session.next(&mut rest) {
+                Ok(Some(event)) => self.take(event, now),
+                Ok(None) => break false,
+                Err(fault) => {
+                    tracing::debug!(%fault, "a gRPC connection is closed");
+                    break true;
+                }
+            }
+        };
+        let left = rest.len();
+        self.input = input;
+        self.input.advance(self.input.len() - left);
+        if faulty { Err(Ended::Parting) } else { Ok(()) }
+    }
+
+    fn take(&mut self, event: Event<'_>, now: Instant) {
+        match event {
+            Event::Head { stream, end } => {
+                match Call::begin(&self.door, self.limit, self.session.fields(), now) {
+                    Ok(call) => {
+                        self.armed = self.armed.min(call.arrives_by());
+                        self.calls.insert(stream, call);
+                    }
+                    Err(Turned::Away(refused)) => return self.turn_away(stream, refused),
+                    Err(Turned::Back(no_call)) => return self.session.head(stream, &grpc::bare(no_call), true),
+                }
+                if end {
+                    self.arrived(stream);
+                }
+            }
+            Event::Data { stream, bytes, end } => {
+                if let Some(Err(problem)) = self.calls.get_mut(&stream).map(|call| call.take(bytes, &self.door)) {
+                    return self.turn_away(stream, problem.into());
+                }
+                if end {
+                    self.arrived(stream);
+                }
+            }
+            Event::Trailers { stream } => self.arrived(stream),
+            Event::Reset { stream, .. } => {
+                let arriving = self.calls.remove(&stream).is_some();
+                if arriving {
+                    self.house.counters.count(&Problem::Gone);
+                }
+                self.running.cancel(stream);
+            }
+            // A client that goes away closes the connection.
+            Event::GoAway { .. } => {}
+        }
+    }
+
+    /// A message is complete.
+    fn arrived(&mut self, stream: u32) {
+        let Some(call) = self.calls.remove(&stream) else { return };
+        match call.whole(&self.door, self.limit) {
+            Ok((until, answer)) => {
+                self.armed = self.armed.min(until);
+                self.running.start(stream, until, answer);
+            }
+            Err(refused) => self.turn_away(stream, refused),
+        }
+    }
+
+    /// Lets calls go on that can, and answers those that are done.
+    fn answer(&mut self, context: &mut Context<'_>) {
+        let Self { running, session, door, head, trailers, .. } = self;
+        running.poll(context, |stream, answer| match answer {
+            Some(Ok(message)) => {
+                session.head(stream, head, false);
+                session.data(stream, [grpc::accepted_message(&message)], false);
+                session.end_with(stream, trailers.clone());
+            }
+            Some(Err(refused)) => session.head(stream, &grpc::turned_away(door, refused), true),
+            None => {
+                tracing::error!("a request could not be worked on, and was refused: this is an error of stallspan");
+                session.reset(stream, Code::InternalError);
+            }
+        });
+    }
+
+    fn turn_away(&mut self, stream: u32, refused: Refused) {
+        self.calls.remove(&stream);
+        self.running.cancel(stream);
+        self.session.head(stream, &grpc::turned_away(&self.door, refused), true);
+    }
+
+    /// Writes what waits; ready once all is written.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut wrote = false;
+        while !self.session.output().is_empty() {
+            let count = {
+                let mut pieces = [IoSlice::new(&[]); PIECES];
+                let used = self.session.output().pieces(&mut pieces);
+                ready!(Pin::new(&mut self.io).poll_write_vectored(context, pieces.get(..used).unwrap_or_default()))?
+            };
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.session.output().advance(count);
+            self.session.pump();
+            wrote = true;
+        }
+        if wrote { Pin::new(&mut self.io).poll_flush(context) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Tells a peer what it did, and waits a moment for it to hear that.
+    async fn part(mut self) {
+        let parting = async {
+            while !self.session.output().is_empty() {
+                poll_fn(|context| self.poll_write(context)).await?;
+            }
+            self.io.shutdown().await?;
+            let (mut dropped, mut left) = ([0; 4096], MAX_DROPPED);
+            while left > 0 {
+                match self.io.read(&mut dropped).await? {
+                    0 => break,
+                    length => left = left.saturating_sub(length),
+                }
+            }
+            io::Result::Ok(())
+        };
+        // Whoever does not listen is left.
+        let _ = timeout(GOODBYE, parting).await;
+    }
+}
+
+/// What there was to read.
+enum Read {
+    /// Perhaps there is more.
+    Some,
+    /// There is no more for now.
+    All,
+    /// Not looked at: too much waits to be written.
+    Held,
+}
