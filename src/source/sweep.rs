@@ -232,8 +232,11 @@ impl Sampler {
 
     /// Finds the cgroup directories of containers that have none yet, and reads them once, so that even a short life has them.
     fn attach_cgroups(&mut self, live: &[Arc<Container>]) {
+        let unified = self.unified;
         for container in live {
-            let Some(cell) = self.roster.cells.get_mut(&container.key).filter(|cell| cell.dirs.is_none()) else { continue };
+            // A runtime moves its first process into one hierarchy after the other: the one that names containers may come late.
+            let unfinished = |cell: &&mut Cell| cell.dirs.as_ref().is_none_or(|dirs| dirs.inode(unified).is_none());
+            let Some(cell) = self.roster.cells.get_mut(&container.key).filter(unfinished) else { continue };
             let Some(memberships) = cell.members.first().and_then(|pid| self.host.memberships(*pid).ok()) else { continue };
             let dirs = self.host.cgroup_dirs(&memberships, &container.id);
             if !dirs.is_empty() {
