@@ -84,7 +84,13 @@ impl Chain {
     fn victim(&mut self, id: &str, endpoint: &str, claims: &str, threads: usize) -> Vec<Truth> {
         let program = ours("CHECKOUT_BIN", "examples/checkout");
         let endpoint = format!("http://{endpoint}");
-        let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("OTEL_SERVICE_NAME", id), ("OTEL_RESOURCE_ATTRIBUTES", claims)];
+        let environment = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+            ("OTEL_SERVICE_NAME", id),
+            ("OTEL_RESOURCE_ATTRIBUTES", claims),
+            // Milliseconds. A thread that ended before its first span came cannot be found by its number any more.
+            ("OTEL_BSP_SCHEDULE_DELAY", "300"),
+        ];
         let labels = [
             ("io.kubernetes.pod.name", POD),
             ("io.kubernetes.pod.namespace", NAMESPACE),
