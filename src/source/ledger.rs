@@ -1,16 +1,17 @@
 //! Whom a container's waits are blamed on: a few by name, the rest together. Pure.
 //!
-//! Counters behind names must not go back, and names must not come and go with each collection. So whoever has a name
-//! keeps it until somebody who is not named did twice as much of late; then the named one's time joins `other`, and the
-//! new name begins at zero with a start of its own. The sum over all points only grows.
+//! Counters behind names must not go back, so whoever has a name keeps it for the life of the container. A newcomer gets
+//! one while there are few, and later where it did twice as much of late as the least of the largest, up to a bound.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::model::{Blamed, CulpritKind, Wall};
 
-/// Culprits with a name for each container.
+/// Culprits with a name for each container, as long as nobody comes who does far more.
 pub(super) const TOP: usize = 10;
+/// Names that a container ever gives.
+const MOST: usize = 30;
 
 /// What somebody who ran is called; two containers of one name (a life and the next) are one culprit. `None`: nobody
 /// knows.
@@ -50,7 +51,7 @@ impl Ledger {
             if let Some(named) = self.named.iter_mut().find(|named| named.kind == kind && named.name == name) {
                 named.ns = named.ns.saturating_add(ns);
                 named.lately = named.lately.saturating_add(ns);
-            } else if self.make_room(ns) {
+            } else if self.has_room(ns) {
                 self.named.push(Named { kind, name, since: from, ns, lately: ns });
             } else {
                 self.other(kind, ns);
@@ -58,16 +59,14 @@ impl Ledger {
         }
     }
 
-    /// Room for a newcomer who did this much; where there is none, in place of whoever did less than half of it of late.
-    fn make_room(&mut self, ns: u64) -> bool {
+    /// Whether a newcomer who did this much gets a name.
+    fn has_room(&self, ns: u64) -> bool {
         if self.named.len() < TOP {
             return true;
         }
-        let least = self.named.iter().enumerate().min_by_key(|(_, named)| named.lately);
-        let Some(place) = least.filter(|(_, named)| named.lately < ns / 2).map(|(place, _)| place) else { return false };
-        let gone = self.named.remove(place);
-        self.other(gone.kind, gone.ns);
-        true
+        let mut lately: Vec<u64> = self.named.iter().map(|named| named.lately).collect();
+        lately.sort_unstable_by_key(|ns| Reverse(*ns));
+        self.named.len() < MOST && lately.get(TOP - 1).is_some_and(|least| *least < ns / 2)
     }
 
     fn other(&mut self, kind: CulpritKind, ns: u64) {
@@ -120,21 +119,30 @@ mod tests {
     }
 
     #[test]
-    fn whoever_does_far_more_of_late_takes_the_place_of_the_least() {
+    fn whoever_does_far_more_of_late_gets_a_name_too() {
         let mut ledger = full();
         ledger.take(Wall(2), BTreeMap::from([(who(30), 60)]));
         assert!(told(&ledger).iter().all(|(_, since, _)| *since == 1), "not twice as much");
         ledger.take(Wall(3), BTreeMap::from([(who(30), 60)]));
         let all = told(&ledger);
-        assert_eq!(all[TOP - 1], ("culprit 30".to_owned(), 3, 60));
+        assert_eq!(all[TOP], ("culprit 30".to_owned(), 3, 60));
         assert_eq!(all.iter().map(|(_, _, ns)| ns).sum::<u64>(), (81..=100).sum::<u64>() + 120);
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let mut ledger = full();
+        for round in 2..60 {
+            ledger.take(Wall(round), BTreeMap::from([(who(100 + round), 1 << round)]));
+        }
+        assert_eq!(told(&ledger).len(), MOST + 2);
     }
 
     proptest! {
         #[test]
-        fn nothing_is_lost_and_no_name_under_one_start_goes_back(rounds in prop::collection::vec(prop::collection::vec((0u64..40, 1u64..1_000), 0..30), 1..30)) {
+        fn nothing_is_lost_and_no_name_goes_back_or_begins_anew(rounds in prop::collection::vec(prop::collection::vec((0u64..40, 1u64..1_000), 0..30), 1..30)) {
             let mut ledger = Ledger::default();
-            let mut before: BTreeMap<(String, bool, u64), u64> = BTreeMap::new();
+            let mut before: BTreeMap<(String, bool), (u64, u64)> = BTreeMap::new();
             let mut sum = 0;
             for (round, grown) in (2..).zip(rounds) {
                 let mut merged: BTreeMap<Culprit, u64> = BTreeMap::new();
@@ -145,12 +153,12 @@ mod tests {
                 ledger.take(Wall(round), merged);
                 let now: BTreeMap<_, _> = ledger
                     .told(Wall(1))
-                    .map(|blamed| ((blamed.name, blamed.kind == CulpritKind::Host, blamed.since.0), blamed.ns))
+                    .map(|blamed| ((blamed.name, blamed.kind == CulpritKind::Host), (blamed.since.0, blamed.ns)))
                     .collect();
-                prop_assert_eq!(now.values().sum::<u64>(), sum);
-                prop_assert!(now.len() <= TOP + 2);
-                for (series, ns) in &now {
-                    prop_assert!(before.get(series).is_none_or(|before| before <= ns), "{:?}", series);
+                prop_assert_eq!(now.values().map(|(_, ns)| ns).sum::<u64>(), sum);
+                prop_assert!(now.len() <= MOST + 2);
+                for (series, (since, ns)) in &before {
+                    prop_assert!(now.get(series).is_some_and(|now| now.0 == *since && now.1 >= *ns), "{:?}", series);
                 }
                 before = now;
             }

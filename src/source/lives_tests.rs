@@ -156,10 +156,14 @@ struct Watched {
     ended: bool,
 }
 
+/// Pids for all that end.
+const PIDS: u32 = 8;
+
 #[derive(Default)]
 struct World {
     now: u64,
     next_tid: u32,
+    last_pid: u32,
     kernel: BTreeMap<u32, Task>,
     truth: BTreeMap<u64, u64>,
     births: Vec<(u32, u32, u64)>,
@@ -235,7 +239,10 @@ impl World {
         }
         match step {
             Step::Fork(who) => {
-                let (Some(parent), Some(pid)) = (self.pick(*who, false), (4..8).find(|pid| !self.kernel.contains_key(pid))) else { return };
+                // As the kernel does (idr_alloc_cyclic in kernel/pid.c): the next free one. Here they come around after eight.
+                let free = (1..=PIDS).map(|ahead| 4 + (self.last_pid + ahead) % PIDS).find(|pid| !self.kernel.contains_key(pid));
+                let (Some(parent), Some(pid)) = (self.pick(*who, false), free) else { return };
+                self.last_pid = pid - 4;
                 self.birth(pid, self.kernel[&parent].place, Some(parent));
             }
             Step::Thread(who) => {

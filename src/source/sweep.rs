@@ -9,7 +9,7 @@ use super::roster::{Cell, Group, Process};
 use super::sampler::Sampler;
 use super::threads::Threads;
 use crate::containers::Home;
-use crate::host::{CgroupDirs, HostError};
+use crate::host::HostError;
 use crate::model::{CgroupStat, Container, ContainerKey, Mono, Wall};
 use crate::runtime::clock::{boot_now, both_now, mono_now, wall_now};
 use std::sync::Arc;
@@ -246,13 +246,11 @@ impl Sampler {
 
     /// Finds the cgroup directories of containers that have none yet, and reads them once, so that even a short life has them.
     fn attach_cgroups(&mut self, live: &[Arc<Container>]) {
+        let unified = self.unified;
         for container in live {
-            let unified = self.unified;
-            // A runtime puts a new process into one hierarchy after the other: a look in between finds some of them only.
-            let partly = |dirs: &CgroupDirs| dirs.inode(unified).is_none();
-            let Some(cell) = self.roster.cells.get_mut(&container.key).filter(|cell| cell.dirs.as_ref().is_none_or(partly)) else {
-                continue;
-            };
+            // A runtime moves its first process into one hierarchy after the other: the one that names containers may come late.
+            let unfinished = |cell: &&mut Cell| cell.dirs.as_ref().is_none_or(|dirs| dirs.inode(unified).is_none());
+            let Some(cell) = self.roster.cells.get_mut(&container.key).filter(unfinished) else { continue };
             let Some(memberships) = cell.members.first().and_then(|pid| self.host.memberships(*pid).ok()) else { continue };
             let dirs = self.host.cgroup_dirs(&memberships, &container.id);
             if !dirs.is_empty() {
