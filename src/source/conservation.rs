@@ -49,7 +49,10 @@ impl Conservation {
             return None;
         }
         self.last = Some(now);
-        Some(1.0 - seconds(seen_ns.saturating_sub(then.seen_ns)) / seconds(node))
+        let seen = seen_ns.saturating_sub(then.seen_ns);
+        // More than there was, by less than what was waited while the tasks were read: nothing is known to be wrong.
+        let within_reading = seen > node && seen - node <= now.vague_ns.saturating_add(then.vague_ns);
+        Some(if within_reading { 0.0 } else { 1.0 - seconds(seen) / seconds(node) })
     }
 }
 
@@ -96,6 +99,8 @@ mod tests {
         assert_eq!(look(0, 10 * S, 10 * S), None);
         assert_eq!(look(S, 11 * S, 11 * S + S / 10), None, "100 ms of 1 s are too much");
         assert_eq!(look(10 * S, 20 * S, 20 * S + S / 50), Some(1.0 - 10.0 / 10.01), "20 ms of 10 s are not");
+        let at = 30 * S + S / 50;
+        assert_eq!(look(20 * S + S / 50, at, at + S / 50), Some(0.0), "10 ms too much may be theirs");
     }
 
     #[test]
