@@ -1,11 +1,11 @@
 #!/bin/sh
 # Boots the guest that build.sh made and tells how its checks went. Arguments: names of checks (default: all).
-# GUEST_TIMEOUT: seconds until the guest is ended (default 600;
+# GUEST_TIMEOUT: seconds until the guest is ended (default 900;
 # where nothing else runs it takes four minutes).
 set -eu
 cd "$(dirname "$0")/../.."
 out=target/guest
-limit=${GUEST_TIMEOUT:-600}
+limit=${GUEST_TIMEOUT:-900}
 
 wanted=$(printf '%s,' "$@")
 qemu=

@@ -3,7 +3,8 @@
 //!
 //! Every check says `ok NAME` or `FAIL NAME why`. What a host cannot show at all is told as `absent NAME why`; with
 //! `STALLSPAN_EVERY_CHECK=1`, as in the guest, that is a failure too. Arguments are the names of the checks to run; the first
-//! argument `load` makes this program the load instead. `STALLSPAN_IDLE_SECONDS`: how long an idle container is watched.
+//! argument `load` makes this program the load instead. `STALLSPAN_IDLE_SECONDS`: how long an idle container is watched;
+//! `STALLSPAN_SHORT_LIVED`: how many short-lived processes there are.
 //!
 //! All of it holds on a machine that starves: what is told is compared with what the kernel told the load itself meanwhile,
 //! and what is waited for has a long deadline and no length of its own.

@@ -7,8 +7,9 @@ use crate::points::Points;
 use crate::{near, until};
 use std::time::Duration;
 
-/// How many, and for how long each runs, in microseconds: with what is waited in between, 5 to 20 ms.
+/// How many, where `STALLSPAN_SHORT_LIVED` does not say.
 const MANY: &str = "3000";
+/// For how long each runs, in microseconds: with what is waited in between, 5 to 20 ms.
 const FOR: &str = "6000";
 
 /// All they ran and waited is their container's, though most were never looked at.
@@ -54,7 +55,8 @@ struct Crowd {
 }
 
 fn crowd(agent: &Agent, group: &Group) -> Crowd {
-    let mut load = Load::new(group, &["short", MANY, FOR]);
+    let many = std::env::var("STALLSPAN_SHORT_LIVED").unwrap_or_else(|_| MANY.to_owned());
+    let mut load = Load::new(group, &["short", &many, FOR]);
     agent.fresh();
     load.go();
     let with_parent = load.done();
