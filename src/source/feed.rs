@@ -137,7 +137,7 @@ impl Feed {
     }
 
     /// Gives containers that have a cgroup a slot, and takes it from those that ended.
-    pub(super) fn enroll(&mut self, roster: &Roster, index: &Index, unified: bool, now: Wall) {
+    pub(super) fn enroll(&mut self, roster: &Roster, index: &Index, controller: Option<&str>, now: Wall) {
         let ended: Vec<ContainerKey> = self.enrolled.keys().filter(|key| !roster.cells.contains_key(key)).copied().collect();
         for key in ended {
             self.dismiss(key);
@@ -152,7 +152,7 @@ impl Feed {
             if self.enrolled.contains_key(key) {
                 continue;
             }
-            let Some(cgroup) = cell.dirs.as_ref().and_then(|dirs| dirs.inode(unified)) else { continue };
+            let Some(cgroup) = cell.dirs.as_ref().and_then(|dirs| dirs.inode(controller)) else { continue };
             let Some(slot) = self.free.pop() else { return };
             self.book.open(&self.source, *key, slot, now);
             let floored = self.source.set_floors(slot, Some(FLOOR_NS), Some(MEMORY_FLOOR_NS));

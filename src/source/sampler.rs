@@ -53,8 +53,8 @@ pub(super) struct Sampler {
     pub(super) feed: Option<Feed>,
     /// The programs, while they are being loaded.
     loading: Option<Receiver<Result<Feed, Absence>>>,
-    /// Containers are named by the unified hierarchy.
-    pub(super) unified: bool,
+    /// The v1 controller whose hierarchy names containers; `None`: the unified one does.
+    pub(super) controller: Option<String>,
     /// What plan and instrument supply.
     pub(super) supplied: Known,
     pub(super) accounting: Accounting,
@@ -156,7 +156,10 @@ impl Sampler {
     pub(super) fn new(host: Arc<Host>, settings: Sources, node: Arc<Node>, mailbox: Option<Arc<Mailbox>>) -> Self {
         let mut facts = host.probe();
         let loading = begin_loading(&host, &facts, &settings);
-        let unified = feed::hierarchy(&facts) == Hierarchy::Unified;
+        let controller = match feed::hierarchy(&facts) {
+            Hierarchy::Controller(name) => Some(name),
+            Hierarchy::Unified => None,
+        };
         if wants_bpf(&facts, &settings) {
             // Not yet there: until it is, the rungs below answer.
             facts.bpf = Err(if loading.is_some() { Absence::Absent } else { Absence::Failed });
@@ -175,7 +178,7 @@ impl Sampler {
             meter: Meter::open(&plan),
             feed: None,
             loading,
-            unified,
+            controller,
             bpf: facts.bpf,
             exits,
             exits_told,
@@ -239,7 +242,7 @@ impl Sampler {
         self.bpf = outcome.as_ref().map(|_| ()).map_err(|absence| *absence);
         if let Ok(mut feed) = outcome {
             self.node.history_mut().events_begin(mono_now(), feed.fields());
-            feed.enroll(&self.roster, &self.node.index(), self.unified, wall_now());
+            feed.enroll(&self.roster, &self.node.index(), self.controller.as_deref(), wall_now());
             self.feed = Some(feed);
         }
         self.replan();

@@ -188,7 +188,7 @@ impl Sampler {
         self.close_cells(&live);
         self.attach_cgroups(&live);
         if let Some(feed) = &mut self.feed {
-            feed.enroll(&self.roster, &node.index(), self.unified, wall_now());
+            feed.enroll(&self.roster, &node.index(), self.controller.as_deref(), wall_now());
         }
     }
 
@@ -246,10 +246,10 @@ impl Sampler {
 
     /// Finds the cgroup directories of containers that have none yet, and reads them once, so that even a short life has them.
     fn attach_cgroups(&mut self, live: &[Arc<Container>]) {
-        let unified = self.unified;
+        let controller = self.controller.as_deref();
         for container in live {
             // A runtime moves its first process into one hierarchy after the other: the one that names containers may come late.
-            let unfinished = |cell: &&mut Cell| cell.dirs.as_ref().is_none_or(|dirs| dirs.inode(unified).is_none());
+            let unfinished = |cell: &&mut Cell| cell.dirs.as_ref().is_none_or(|dirs| dirs.inode(controller).is_none());
             let Some(cell) = self.roster.cells.get_mut(&container.key).filter(unfinished) else { continue };
             let Some(memberships) = cell.members.first().and_then(|pid| self.host.memberships(*pid).ok()) else { continue };
             let dirs = self.host.cgroup_dirs(&memberships, &container.id);

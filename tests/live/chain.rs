@@ -238,14 +238,15 @@ fn every_span_is_whole(truths: &[Truth], spans: &[Span]) {
         counts
     });
     println!("verdicts: {verdicts:?}");
-    let blamed = verdicts.get("cpu").or(verdicts.get("neighbor")).copied().unwrap_or(0);
+    let blamed: usize = ["cpu", "neighbor"].iter().filter_map(|verdict| verdicts.get(verdict)).sum();
     assert!(blamed * 10 >= spans.len() * 7, "most spans starve for a CPU: {verdicts:?}");
 }
 
 fn tempo_says_the_same(tempo: &Tempo, truths: &[Truth], spans: &[Span]) {
     let known = |span: &Span| span.number("stallspan.delay.cpu");
     let jaeger: BTreeMap<&str, f64> = spans.iter().filter_map(|span| Some((&*span.span_id, known(span)?))).collect();
-    for truth in truths.iter().step_by(SPANS / 10) {
+    // Spans of the first moments, before anybody read the container, have no delay.
+    for truth in truths.iter().filter(|truth| jaeger.contains_key(&*truth.span_id)).step_by(SPANS / 10) {
         let trace = tempo.trace(&truth.trace_id);
         let mut found = Vec::new();
         collect(&trace, "stallspan.delay.cpu", &mut found);

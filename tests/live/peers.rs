@@ -30,7 +30,10 @@ fn without_stallspan_the_collectors_of_the_examples_carry_telemetry_to_jaeger_te
     telemetrygen(&lab, "traces", &before, &["--traces", &TRACES.to_string(), "--service", "generated"]);
     telemetrygen(&lab, "metrics", &before, &["--metrics", "5", "--service", "generated"]);
 
-    let spans = jaeger.spans("generated", 2 * TRACES);
+    let spans = wait_for("both spans of each trace", Duration::from_secs(60), || {
+        let spans = jaeger.spans("generated", TRACES);
+        if spans.len() >= 2 * TRACES { Ok(spans) } else { Err(format!("{} spans", spans.len())) }
+    });
     assert_eq!(spans.len(), 2 * TRACES, "telemetrygen makes two spans a trace");
     assert!(tempo.trace(&spans[0].trace_id)["batches"].is_array());
     wait_for("a metric at the Prometheus exporter", Duration::from_secs(20), || {

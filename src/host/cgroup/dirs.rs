@@ -68,13 +68,17 @@ impl Throttle {
 }
 
 impl CgroupDirs {
-    /// Inode of its directory in the unified hierarchy, or in that of the v1 `cpu` (else `memory`) controller: the cgroup's
-    /// id there (kernfs numbers both alike).
+    /// Inode of its directory in the unified hierarchy, or in that of a v1 controller (`cpu` or `memory`): the cgroup's id
+    /// there (kernfs numbers both alike). `None` while its process is not yet in that very hierarchy.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "room host opens kernel files: here is where")]
-    pub fn inode(&self, unified: bool) -> Option<u64> {
-        let v1 = [&self.cpu, &self.memory].into_iter().flatten().find(|place| !place.unified);
-        let place = if unified { self.unified.as_ref() } else { v1 }?;
+    pub fn inode(&self, controller: Option<&str>) -> Option<u64> {
+        let place = match controller {
+            None => &self.unified,
+            Some("cpu") => &self.cpu,
+            Some(_) => &self.memory,
+        };
+        let place = place.as_ref().filter(|place| place.unified == controller.is_none())?;
         std::fs::metadata(&place.dir).ok().map(|meta| std::os::unix::fs::MetadataExt::ino(&meta))
     }
 
