@@ -26,7 +26,7 @@
 //! framing    : -                                        | HTTP/2 frames, header compression, windows: bytes in, bytes out; pure
 //! history    : model                                    | readings over time -> windows; fixed memory; pure
 //! diagnose   : model                                    | window -> verdict; pure
-//! runtime    : model                                    | the only spawner, clock reader and queue maker
+//! runtime    : model framing                            | the only spawner, clock reader and queue maker
 //! telemetry  : model runtime otlp config                | the agent's own logs, counters and spans
 //! containers : model parse config runtime telemetry     | who is who: pure index, containerd at the edge
 //! metrics    : model otlp                               | snapshots -> OTLP metric messages; pure

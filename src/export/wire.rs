@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::answer::Answer;
 use crate::framing::{Code, Event, Limits, Role, Session};
 use crate::runtime::clock::instant_now;
-use crate::runtime::{Io, Spawner};
+use crate::runtime::{Io, Spawner, poll_send};
 
 /// Bytes of response headers and trailers.
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
@@ -323,21 +323,7 @@ impl Driver {
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut wrote = false;
-        while !self.session.output().is_empty() {
-            let count = {
-                let mut pieces = [IoSlice::new(&[]); PIECES];
-                let used = self.session.output().pieces(&mut pieces);
-                ready!(Pin::new(&mut self.io).poll_write_vectored(context, pieces.get(..used).unwrap_or_default()))?
-            };
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.session.output().advance(count);
-            self.session.pump();
-            wrote = true;
-        }
-        if wrote { Pin::new(&mut self.io).poll_flush(context) } else { Poll::Ready(Ok(())) }
+        poll_send::<PIECES>(&mut self.io, &mut self.session, context)
     }
 
     /// Tells everybody who waits that nothing comes.

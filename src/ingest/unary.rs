@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::door::{Door, House, Refused};
@@ -18,8 +18,8 @@ use super::grpc::{self, Call, Turned};
 use super::problem::Problem;
 use super::running::Running;
 use crate::framing::{Code, Event, Limits, PREFACE, Role, Session};
-use crate::runtime::Io;
 use crate::runtime::clock::instant_now;
+use crate::runtime::{Io, poll_send};
 
 /// HTTP/2 bytes a peer may send ahead on one stream …
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -353,21 +353,7 @@ impl Connection {
 
     /// Writes what waits; ready once all is written.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut wrote = false;
-        while !self.session.output().is_empty() {
-            let count = {
-                let mut pieces = [IoSlice::new(&[]); PIECES];
-                let used = self.session.output().pieces(&mut pieces);
-                ready!(Pin::new(&mut self.io).poll_write_vectored(context, pieces.get(..used).unwrap_or_default()))?
-            };
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.session.output().advance(count);
-            self.session.pump();
-            wrote = true;
-        }
-        if wrote { Pin::new(&mut self.io).poll_flush(context) } else { Poll::Ready(Ok(())) }
+        poll_send::<PIECES>(&mut self.io, &mut self.session, context)
     }
 
     /// Tells a peer what it did, and waits a moment for it to hear that.

@@ -16,6 +16,6 @@ pub mod thread;
 pub use backoff::Backoff;
 pub use buffers::Buffers;
 pub use files::Reloading;
-pub use io::Io;
+pub use io::{Io, poll_send};
 pub use shutdown::Stop;
 pub use tasks::{Spawner, Task, TaskFailed, Tasks};
