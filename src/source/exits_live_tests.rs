@@ -201,7 +201,7 @@ fn without_exits_a_lost_end_is_told_as_a_lower_bound() {
 
 #[test]
 fn forced_reuses_of_one_pid_are_told_apart() {
-    const REUSES: usize = 500;
+    const REUSES: usize = 10_000;
     let exits = Exits::begin(&host(&sources(Method::Taskstats)), None);
     until("the listener knows", || exits.status().is_some());
     if exits.status() != Some(Ok(())) {
