@@ -80,7 +80,7 @@ tests() {
   if [ "$failed" != "$before_failed" ]; then echo "== $lane: FAILED"; fi
 }
 
-lint() { cargo clippy --locked --all-targets -- -D warnings && cargo clippy --locked --test live --test live_bpf --test clients --test numbers -- -D warnings; }
+lint() { cargo clippy --locked --all-targets -- -D warnings && cargo clippy --locked --test live --test live_bpf --test clients --test numbers -- -D warnings && cargo fetch --locked --manifest-path fuzz/Cargo.toml; }
 docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items; }
 demo() { cargo build --locked --release && { play || { echo "== demo: failed; once more" && play; }; }; }
 play() { timeout 120 target/release/stallspan demo; }
