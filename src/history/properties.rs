@@ -21,7 +21,7 @@ fn reading(at: u64, cpu: Option<u64>, io: Option<u64>, throttled: Option<u64>, t
     let mut totals = Totals { throttled_ns: throttled, ..Totals::default() };
     totals.delay_ns.set(DelayKind::Cpu, cpu);
     totals.delay_ns.set(DelayKind::BlockIo, io);
-    Reading { subject: ONE, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks }
+    Reading { subject: ONE, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks, uncounted: 0 }
 }
 
 /// Steps between readings: time, growth of the CPU wait, growth of the block I/O wait, whether the latter is known.
@@ -124,6 +124,31 @@ proptest! {
         #[expect(clippy::cast_precision_loss, reason = "test")]
         let expected = (last - first) as f64 / (last - first + before + after) as f64;
         prop_assert!((window.coverage - expected).abs() < 1e-9 && (0.0..=1.0).contains(&window.coverage));
+    }
+
+    /// The coverage of a window is what those of its parts add up to, however many tasks are counted when.
+    #[test]
+    fn a_share_of_counted_tasks_adds_up_over_adjacent_windows(shares in prop::collection::vec((2 * MILLISECOND..300 * MILLISECOND, 0..7u32), 2..30), picks in cuts()) {
+        let mut store = Store::new(settings());
+        let mut readings = vec![reading(START, Some(0), Some(0), None, 6)];
+        for (apart, uncounted) in shares {
+            let last = readings[readings.len() - 1].at.0;
+            readings.push(Reading { uncounted: uncounted.min(5), ..reading(last + apart, Some(0), Some(0), None, 6) });
+        }
+        readings.iter().for_each(|one| store.record(*one));
+        let newest = readings[readings.len() - 1].at.0;
+        let mut at = picks.map(|pick| cut(&readings, pick).clamp(START, newest));
+        at.sort_unstable();
+        #[expect(clippy::cast_precision_loss, reason = "test")]
+        let covered = |from: u64, to: u64| if from == to { 0.0 } else { store.window_mono(ONE, Mono(from), Mono(to)).coverage * (to - from) as f64 };
+        let [a, b, c] = at;
+        prop_assert!((covered(a, b) + covered(b, c) - covered(a, c)).abs() < 3.0);
+        #[expect(clippy::cast_precision_loss, reason = "test")]
+        let truth: f64 = readings.windows(2).map(|pair| {
+            let time = c.min(pair[1].at.0).saturating_sub(a.max(pair[0].at.0)) as f64;
+            time * f64::from(6 - pair[1].uncounted) / 6.0
+        }).sum();
+        prop_assert!((covered(a, c) - truth).abs() < 3.0, "{} {}", covered(a, c), truth);
     }
 
     #[test]

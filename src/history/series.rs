@@ -14,6 +14,9 @@ pub(super) const THROTTLED: u16 = 1 << 8;
 /// Bit of the run time.
 pub(super) const RUN: u16 = 1 << 9;
 
+/// Parts in which a share of tasks is told: halves, thirds, quarters and so on up to sixths are exact.
+pub(super) const WHOLE: u8 = 240;
+
 /// Rows asked for at least when a deque grows.
 const MIN_GROWTH: usize = 8;
 
@@ -41,6 +44,8 @@ pub(super) struct Era {
     pub(super) known: u16,
     /// By what evidence.
     pub(super) evidence: Evidence,
+    /// How many of [`WHOLE`] parts of the tasks the kinds beside the CPU wait are known of.
+    pub(super) counted: u8,
 }
 
 /// The readings of one subject, oldest first.
@@ -68,7 +73,7 @@ impl Series {
             return;
         }
         let known = known(&reading.totals);
-        let era = Era { first: 0, known, evidence: reading.evidence };
+        let era = Era { first: 0, known, evidence: reading.evidence, counted: counted(reading) };
         let carried = self.newest_values();
         let (cpu, others) = values(&reading.totals, carried, self.eras.back().map_or(0, |era| era.known));
         let alone = reading.tasks == 1;
@@ -83,7 +88,7 @@ impl Series {
         let others = self.note_others(others);
         let run = reading.totals.run_ns.unwrap_or(0).max(run_before);
         let number = self.first_row.wrapping_add(self.rows.len().try_into().unwrap_or(u64::MAX));
-        if self.eras.back().is_none_or(|last| last.known != era.known || last.evidence != era.evidence) {
+        if self.eras.back().is_none_or(|last| Era { first: 0, ..*last } != era) {
             self.eras.push_back(Era { first: number, ..era });
         }
         grow(&mut self.rows);
@@ -217,6 +222,13 @@ impl Series {
             (begin <= last && end >= first).then(|| (*era, begin.max(first), end.min(last)))
         })
     }
+}
+
+/// The parts of [`WHOLE`] of a reading's tasks that are counted; never none, for then nothing would be told of them.
+fn counted(reading: &Reading) -> u8 {
+    let (tasks, uncounted) = (u64::from(reading.tasks.max(1)), u64::from(reading.uncounted.min(reading.tasks)));
+    let parts = u64::from(WHOLE) * (tasks - uncounted) / tasks;
+    u8::try_from(parts).unwrap_or(WHOLE).clamp(1, WHOLE)
 }
 
 /// The set of values a reading knows.

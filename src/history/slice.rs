@@ -1,6 +1,6 @@
 //! What happened between two instants: both cuts interpolated, their difference taken.
 
-use super::series::{Era, OTHERS, RUN, Row, Series, THROTTLED};
+use super::series::{Era, OTHERS, RUN, Row, Series, THROTTLED, WHOLE};
 use crate::model::{DelayKind, Mono, Window};
 
 /// Cumulative values at one instant: the delay kinds in their order, then the throttled clock, then the run time.
@@ -8,6 +8,9 @@ type Values = [u64; OTHERS + 2];
 
 /// Index of the throttled clock in [`Values`].
 const THROTTLED_AT: usize = OTHERS;
+/// Bits of the kinds beside the CPU wait.
+const OTHER_KINDS: u16 = 0b1111_1110;
+
 /// And of the run time.
 const RUN_AT: usize = OTHERS + 1;
 
@@ -45,6 +48,7 @@ pub(super) fn between(series: &Series, start: Mono, end: Mono) -> Option<Window>
             continue;
         }
         sum.note(era);
+        sum.weigh(series, era, if open.is_some() { first.saturating_sub(1) } else { first }, last);
         open = Some(Stretch { first: open.map_or(first, |stretch| stretch.first), last });
     }
     sum.close(series, open);
@@ -60,17 +64,36 @@ struct Sum {
     /// Growth between the readings around the window, edges not cut.
     around: Values,
     covered: u64,
+    /// Of that, the share of tasks that no number was told of, in parts of a task, ns.
+    uncounted: u128,
     any: bool,
 }
 
 impl Sum {
     const fn new(cuts: Cuts) -> Self {
-        Self { cuts, known: u16::MAX, evidence: None, inside: [0; OTHERS + 2], around: [0; OTHERS + 2], covered: 0, any: false }
+        Self {
+            cuts,
+            known: u16::MAX,
+            evidence: None,
+            inside: [0; OTHERS + 2],
+            around: [0; OTHERS + 2],
+            covered: 0,
+            uncounted: 0,
+            any: false,
+        }
     }
 
     fn note(&mut self, era: Era) {
         self.known &= era.known;
         self.evidence = Some(self.evidence.map_or(era.evidence, |best| best.min(era.evidence)));
+    }
+
+    /// Adds up the time of an era in which some tasks are not counted. A reading tells of the time before it.
+    fn weigh(&mut self, series: &Series, era: Era, first: usize, last: usize) {
+        let lacking = WHOLE.saturating_sub(era.counted);
+        let Some((begin, end)) = series.row(first).zip(series.row(last)).filter(|_| lacking > 0) else { return };
+        let time = self.cuts.high.min(end.at).saturating_sub(self.cuts.low.max(begin.at));
+        self.uncounted = self.uncounted.saturating_add(u128::from(time) * u128::from(lacking));
     }
 
     fn close(&mut self, series: &Series, stretch: Option<Stretch>) {
@@ -95,7 +118,7 @@ impl Sum {
         if !self.any {
             return None;
         }
-        let mut window = Window { evidence: self.evidence, coverage: share(self.covered, length), ..Window::default() };
+        let mut window = Window { evidence: self.evidence, coverage: share(self.counted(), length), ..Window::default() };
         for (kind, value) in DelayKind::ALL.into_iter().zip(self.inside) {
             window.delay_ns.set(kind, (self.known & 1 << (kind as u16) != 0).then_some(value));
         }
@@ -109,6 +132,12 @@ impl Sum {
         }
         window.resolution_ns = distance(series, left, left + 1).max(distance(series, right.checked_sub(1)?, right));
         Some(window)
+    }
+
+    /// The time covered, that of tasks which are not counted left out where their kinds are told.
+    fn counted(&self) -> u64 {
+        let lacking = if self.known & OTHER_KINDS == 0 { 0 } else { self.uncounted / u128::from(WHOLE) };
+        self.covered.saturating_sub(u64::try_from(lacking).unwrap_or(u64::MAX))
     }
 
     /// The part of the CPU wait under quota. The cgroup's clock counts wall time per CPU, the wait counts every task: they
@@ -192,7 +221,7 @@ mod tests {
             totals.delay_ns.set(DelayKind::Cpu, *cpu);
             totals.delay_ns.set(DelayKind::BlockIo, *io);
             let subject = Subject::Container(ContainerKey(1));
-            series.push(&Reading { subject, at: Mono(*at), totals, evidence: Evidence::Taskstats, tasks: *tasks }, 2);
+            series.push(&Reading { subject, at: Mono(*at), totals, evidence: Evidence::Taskstats, tasks: *tasks, uncounted: 0 }, 2);
         }
         series
     }
@@ -284,6 +313,52 @@ mod tests {
         let io = |start, end| between(&series, Mono(start), Mono(end)).unwrap().delay_ns.get(DelayKind::BlockIo);
         assert_eq!((io(100, 200), io(150, 250), io(210, 220), io(400, 500)), (Some(5), None, None, Some(1)));
         check(&series, 100, 500, 4, 1.0, 100);
+    }
+
+    #[test]
+    fn a_kind_counted_of_some_tasks_only_says_so_by_its_coverage() {
+        let mut mixed = Series::default();
+        // Time, block I/O wait, tasks, of them uncounted; without block I/O none of them is counted.
+        let rows = [
+            (100, Some(0), 2, 0),
+            (200, Some(5), 2, 1),
+            (300, Some(5), 4, 3),
+            (400, None, 4, 0),
+            (500, Some(5), 3, 1),
+            (600, Some(9), 3, 0),
+        ];
+        for (at, io, tasks, uncounted) in rows {
+            let mut totals = Totals::default();
+            totals.delay_ns.set(DelayKind::Cpu, Some(at));
+            totals.delay_ns.set(DelayKind::BlockIo, io);
+            let subject = Subject::Container(ContainerKey(1));
+            mixed.push(&Reading { subject, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks, uncounted }, 2);
+        }
+        let check = |start, end, coverage: f64, io| {
+            let window = between(&mixed, Mono(start), Mono(end)).unwrap();
+            assert!((window.coverage - coverage).abs() < 0.006, "{start}..{end}: {window:?}");
+            assert_eq!((window.delay_ns.get(DelayKind::Cpu), window.delay_ns.get(DelayKind::BlockIo)), (Some(end - start), io));
+        };
+        check(100, 200, 0.5, Some(5));
+        check(120, 160, 0.5, Some(2));
+        check(200, 300, 0.25, Some(0));
+        check(150, 250, 0.375, Some(3));
+        check(150, 350, 1.0, None);
+        check(300, 450, 1.0, None);
+        check(510, 600, 1.0, Some(4));
+        check(500, 600, 1.0, Some(4));
+        // After a gap the first reading tells of no time before it.
+        let mut torn = Series::default();
+        for (at, known, uncounted) in [(100, true, 0), (200, true, 0), (300, false, 0), (400, true, 1), (500, true, 1)] {
+            let mut totals = Totals::default();
+            for kind in [DelayKind::Cpu, DelayKind::BlockIo] {
+                totals.delay_ns.set(kind, known.then_some(at));
+            }
+            let subject = Subject::Container(ContainerKey(1));
+            torn.push(&Reading { subject, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks: 2, uncounted }, 2);
+        }
+        let coverage = between(&torn, Mono(100), Mono(500)).unwrap().coverage;
+        assert!((coverage - 0.375).abs() < 0.006, "{coverage}");
     }
 
     #[test]

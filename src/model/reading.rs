@@ -30,6 +30,9 @@ pub struct Reading {
     pub evidence: Evidence,
     /// Tasks alive at the reading; 1 lets `throttled_ns` bound the throttled part of a wait.
     pub tasks: u32,
+    /// Of them, those whose delays other than for a CPU the kernel never counted, though `totals` has these kinds: what is told
+    /// of them is a lower bound.
+    pub uncounted: u32,
 }
 
 /// What the cgroup files say about one container, cumulative where the kernel counts, absent where it does not.

@@ -111,6 +111,19 @@ impl Known {
         Self { run: self.run && other.run, ..self }
     }
 
+    /// The same, with also those kinds that only delay accounting counts which `other` knows.
+    pub(super) fn with_delay_accounting_of(mut self, other: Self) -> Self {
+        for (mine, theirs) in self.delays.iter_mut().zip(other.delays).skip(1) {
+            *mine = *mine || theirs;
+        }
+        self
+    }
+
+    /// Whether it lacks a kind that only delay accounting counts and that `other` knows.
+    pub(super) fn lacks_delay_accounting_of(self, other: Self) -> bool {
+        self.delays.into_iter().zip(other.delays).skip(1).any(|(mine, theirs)| theirs && !mine)
+    }
+
     /// What this reading told.
     pub(super) fn of(told: &Totals) -> Self {
         Self { delays: told.delay_ns.0.map(|value| value.is_some()), run: told.run_ns.is_some() }
@@ -248,6 +261,25 @@ mod tests {
         assert_eq!((totals.delay_ns.get(DelayKind::Cpu), totals.delay_ns.get(DelayKind::BlockIo)), (Some(1_001), Some(6)));
         let masked = container.totals(known.without_delay_accounting());
         assert_eq!((masked.delay_ns.get(DelayKind::Cpu), masked.delay_ns.get(DelayKind::BlockIo)), (Some(1_001), None));
+    }
+
+    #[test]
+    fn what_only_some_know_is_told_apart_from_what_all_know() {
+        let (all, cpu_only, nothing) =
+            (Known::new([true; 8], true), Known::new([true; 8], true).without_delay_accounting(), Known::new([false; 8], false));
+        for (mine, other, lacks, together) in
+            [(cpu_only, all, true, all), (all, cpu_only, false, all), (all, all, false, all), (cpu_only, cpu_only, false, cpu_only)]
+        {
+            assert_eq!(
+                (mine.lacks_delay_accounting_of(other), mine.with_delay_accounting_of(other)),
+                (lacks, together),
+                "{mine:?} {other:?}"
+            );
+        }
+        // Whose wait for a CPU is not known stays unknown.
+        let mixed = nothing.with_delay_accounting_of(all);
+        let told = mixed.mask(&ZERO);
+        assert_eq!((told.delay_ns.get(DelayKind::Cpu), told.run_ns, told.delay_ns.get(DelayKind::BlockIo)), (None, None, Some(0)));
     }
 
     #[test]

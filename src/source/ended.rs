@@ -162,7 +162,8 @@ impl Sampler {
             process.read_at = at;
             let totals = process.known.mask(process.account.sum());
             let tasks = process.thread_count;
-            write_process(&mut self.out, process, Reading { subject: Subject::Process(process.key()), at, totals, evidence, tasks });
+            let reading = Reading { subject: Subject::Process(process.key()), at, totals, evidence, tasks, uncounted: 0 };
+            write_process(&mut self.out, process, reading);
         }
         Some((growth, container))
     }

@@ -1,15 +1,20 @@
 //! One reading of one group: ask, check that those who answered are who we think, add up, write down.
 
+use std::collections::HashMap;
+
 use super::account::{Known, ZERO};
 use super::ages::Asked;
 use super::meter::Look;
-use super::roster::{Group, Process, Roster};
+use super::roster::{Cell, Group, Process, Roster};
 use super::sampler::Sampler;
+use crate::host::Host;
 use crate::model::{ContainerKey, DelayKind, Mono, Reading, Subject, Totals};
 use crate::runtime::clock::mono_now;
 
 /// Most processes asked at once outside of containers, so that the time of their readings is narrow.
 pub(super) const LONE_BATCH: usize = 64;
+/// Of more processes in one container it is not asked how many threads they have: it stays at what was seen of them before.
+const MOST_COUNTED: usize = 32;
 
 impl Sampler {
     /// Reads a group. `everybody`: also the processes in it that no span named are written down.
@@ -31,7 +36,7 @@ impl Sampler {
                     let at = process.read_at;
                     let totals = process.known.mask(process.account.sum());
                     let tasks = process.thread_count;
-                    let reading = Reading { subject: Subject::Process(process.key()), at, totals, evidence, tasks };
+                    let reading = Reading { subject: Subject::Process(process.key()), at, totals, evidence, tasks, uncounted: 0 };
                     write_process(&mut self.out, process, reading);
                 }
             }
@@ -80,13 +85,11 @@ impl Sampler {
             process.thread_count = self.host.stat(*pid).map_or(process.thread_count, |stat| stat.num_threads);
         }
         let processes = &mut self.roster.processes;
+        note_known(cell, processes, &self.host);
         let of = |pid: &u32| processes.get(pid).filter(|process| !process.ended);
         cell.tasks = cell.members.iter().filter_map(of).fold(0, |sum: u32, process| sum.saturating_add(process.thread_count.max(1)));
-        if let Some(known) = cell.members.iter().filter_map(of).map(|process| process.known).reduce(Known::and) {
-            cell.known = known;
-        }
-        let totals = cell.account.totals(cell.known);
-        let reading = Reading { subject: Subject::Container(key), at, totals, evidence, tasks: cell.tasks };
+        let totals = cell.account.totals(cell.known_of_some);
+        let reading = Reading { subject: Subject::Container(key), at, totals, evidence, tasks: cell.tasks, uncounted: cell.uncounted };
         if let Some(born) = cell.born.filter(|born| cell.recorded_at == Mono(0) && *born < at) {
             self.out.push(at_birth(&reading, born));
         }
@@ -98,7 +101,7 @@ impl Sampler {
             {
                 let totals = Totals { throttled_ns: totals.throttled_ns, ..process.known.mask(process.account.sum()) };
                 // The throttled clock is the whole cgroup's, so the tasks are too.
-                let reading = Reading { subject: Subject::Process(process.key()), totals, ..reading };
+                let reading = Reading { subject: Subject::Process(process.key()), totals, uncounted: 0, ..reading };
                 write_process(&mut self.out, process, reading);
             }
         }
@@ -169,6 +172,34 @@ impl Sampler {
         process.known = self.accounting.known(process.born, process.seen_other_delays, totals, self.supplied);
         true
     }
+}
+
+/// Notes what the living of a container are known to have waited: all of them, and some. With nobody left it stays as it was.
+fn note_known(cell: &mut Cell, processes: &mut HashMap<u32, Process>, host: &Host) {
+    let Some((all, some)) = known(&cell.members, processes) else { return };
+    let mixed = all.lacks_delay_accounting_of(some);
+    let mut uncounted = 0_u32;
+    if mixed {
+        let few = cell.members.len() <= MOST_COUNTED;
+        for pid in &cell.members {
+            let Some(process) = processes.get_mut(pid).filter(|process| !process.ended) else { continue };
+            if few {
+                process.thread_count = host.stat(*pid).map_or(process.thread_count, |stat| stat.num_threads);
+            }
+            if process.known.lacks_delay_accounting_of(some) {
+                uncounted = uncounted.saturating_add(process.thread_count.max(1));
+            }
+        }
+    }
+    (cell.known, cell.known_of_some, cell.uncounted) = (all, some, uncounted);
+}
+
+/// What is known of every living process, and what is known of some.
+fn known(members: &[u32], processes: &HashMap<u32, Process>) -> Option<(Known, Known)> {
+    let mut living = members.iter().filter_map(|pid| processes.get(pid)).filter(|process| !process.ended).map(|process| process.known);
+    let first = living.next()?;
+    let (all, any) = living.fold((first, first), |(all, any), one| (all.and(one), any.with_delay_accounting_of(one)));
+    Some((all, all.with_delay_accounting_of(any)))
 }
 
 /// Writes a reading of a process down, its birth before it where that was seen.

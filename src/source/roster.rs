@@ -60,7 +60,12 @@ pub(super) struct Cell {
     /// When its counters began.
     pub(super) since: Wall,
     pub(super) tasks: u32,
+    /// What is known of every task of it.
     pub(super) known: Known,
+    /// What is known of some task of it.
+    pub(super) known_of_some: Known,
+    /// Tasks of which only `known` is known.
+    pub(super) uncounted: u32,
     /// Time of the last reading of it that was recorded; 0 is never.
     pub(super) recorded_at: Mono,
     pub(super) read_at: Mono,

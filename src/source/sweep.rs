@@ -211,6 +211,8 @@ impl Sampler {
                 since,
                 tasks: 0,
                 known: self.supplied.without_delay_accounting(),
+                known_of_some: self.supplied.without_delay_accounting(),
+                uncounted: 0,
                 recorded_at: Mono(0),
                 read_at: Mono(0),
                 stat: CgroupStat::default(),

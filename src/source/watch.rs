@@ -271,7 +271,7 @@ impl Sampler {
             let known = if counted { known } else { known.without_delay_accounting() };
             let totals = Totals { throttled_ns, ..known.mask(&totals) };
             let (subject, at) = (Subject::Task(thread.handle.key()), mono_now());
-            let reading = Reading { subject, at, totals, evidence: self.meter.evidence(), tasks };
+            let reading = Reading { subject, at, totals, evidence: self.meter.evidence(), tasks, uncounted: 0 };
             if thread.from_birth && !thread.recorded && thread.born < at {
                 self.out.push(super::reading::at_birth(&reading, thread.born));
             }

@@ -114,13 +114,13 @@ fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-fn wall() -> u64 {
+pub(super) fn wall() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     u64::try_from(now.as_nanos()).unwrap()
 }
 
 /// One span of the group's, with its id as the only claim.
-fn request(group: &Group, name: &str, piece: Piece) -> ExportTraceServiceRequest {
+pub(super) fn request(group: &Group, name: &str, piece: Piece) -> ExportTraceServiceRequest {
     let value = Some(AnyValue { value: Some(Value::StringValue(group.id.clone())) });
     let resource = Some(Resource {
         attributes: vec![KeyValue { key: "container.id".to_owned(), value, ..KeyValue::default() }],
