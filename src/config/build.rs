@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::endpoint::split_scheme;
 use super::meaning::{
-    AssociationRule, AssociationSource, ClientTls, Compression, Config, Containerd, Containers, Encoding, Events, Exporter, GrpcServer,
-    HealthCheck, HttpServer, Limits, LogEncoding, LogLevel, Method, OtlpExporter, Receiver, Retry, ServerTls, Service, Sources,
-    TaskDelayacct, Telemetry, TlsVersion, Traces, Verbosity,
+    AssociationRule, AssociationSource, ClientKeepalive, ClientTls, Compression, Config, Containerd, Containers, Encoding, Events,
+    Exporter, GrpcServer, HealthCheck, HttpServer, Limits, LogEncoding, LogLevel, Method, OtlpExporter, Receiver, Retry, ServerKeepalive,
+    ServerTls, Service, Sources, TaskDelayacct, Telemetry, TlsVersion, Traces, Verbosity,
 };
 use super::value::Value;
 use super::walk::exporter_type;
@@ -76,8 +76,12 @@ impl<'a> View<'a> {
     }
 
     /// `0s` is never.
+    fn unless_never(self, path: &[&str]) -> Option<Duration> {
+        Some(self.span(path)).filter(|span| !span.is_zero())
+    }
+
     fn reload_interval(self) -> Option<Duration> {
-        Some(self.span(&["reload_interval"])).filter(|every| !every.is_zero())
+        self.unless_never(&["reload_interval"])
     }
 
     fn word(self, path: &[&str]) -> &'a str {
@@ -91,6 +95,7 @@ fn receiver(otlp: View<'_>) -> Receiver {
             endpoint: grpc.text(&["endpoint"]),
             max_recv_msg_size: grpc.mebibytes(&["max_recv_msg_size_mib"]),
             max_concurrent_streams: u32::try_from(grpc.size(&["max_concurrent_streams"])).unwrap_or(u32::MAX),
+            keepalive: server_keepalive(grpc.under(&["keepalive"])),
             tls: grpc.find(&["tls"]).map(server_tls),
         }),
         http: otlp.find(&["protocols", "http"]).map(|http| HttpServer {
@@ -102,6 +107,19 @@ fn receiver(otlp: View<'_>) -> Receiver {
             tls: http.find(&["tls"]).map(server_tls),
         }),
         max_wait: otlp.span(&["max_wait"]),
+    }
+}
+
+fn server_keepalive(keepalive: View<'_>) -> ServerKeepalive {
+    let (own, policy) = (keepalive.under(&["server_parameters"]), keepalive.under(&["enforcement_policy"]));
+    ServerKeepalive {
+        max_connection_idle: own.unless_never(&["max_connection_idle"]),
+        max_connection_age: own.unless_never(&["max_connection_age"]),
+        max_connection_age_grace: own.unless_never(&["max_connection_age_grace"]),
+        time: own.span(&["time"]),
+        timeout: own.span(&["timeout"]),
+        min_time: policy.span(&["min_time"]),
+        permit_without_stream: policy.flag(&["permit_without_stream"]),
     }
 }
 
@@ -164,6 +182,11 @@ fn otlp_exporter(view: View<'_>) -> OtlpExporter {
             max_interval: view.span(&["retry_on_failure", "max_interval"]),
             max_elapsed_time: view.span(&["retry_on_failure", "max_elapsed_time"]),
         },
+        keepalive: view.find(&["keepalive"]).map(|keepalive| ClientKeepalive {
+            time: keepalive.span(&["time"]),
+            timeout: keepalive.span(&["timeout"]),
+            permit_without_stream: keepalive.flag(&["permit_without_stream"]),
+        }),
         encoding: if view.word(&["encoding"]) == "json" { Encoding::Json } else { Encoding::Proto },
         traces_endpoint: traces,
         metrics_endpoint: metrics,

@@ -46,8 +46,44 @@ pub struct GrpcServer {
     pub max_recv_msg_size: usize,
     /// HTTP/2 streams a connection.
     pub max_concurrent_streams: u32,
+    /// How long connections last, and how silent or talkative peers may be.
+    pub keepalive: ServerKeepalive,
     /// Server TLS.
     pub tls: Option<ServerTls>,
+}
+
+/// `keepalive` of a gRPC server, in the words of the Collector (and of grpc-go's package `keepalive`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerKeepalive {
+    /// A connection without calls for this long is closed.
+    pub max_connection_idle: Option<Duration>,
+    /// A connection this old takes leave.
+    pub max_connection_age: Option<Duration>,
+    /// Time for its calls then.
+    pub max_connection_age_grace: Option<Duration>,
+    /// A silent peer is asked for a sign of life after this long …
+    pub time: Duration,
+    /// … and given this long for it.
+    pub timeout: Duration,
+    /// Least distance of a client's PINGs.
+    pub min_time: Duration,
+    /// Whether that distance is also enough while there are no calls.
+    pub permit_without_stream: bool,
+}
+
+impl Default for ServerKeepalive {
+    /// As without configuration.
+    fn default() -> Self {
+        Self {
+            max_connection_idle: None,
+            max_connection_age: None,
+            max_connection_age_grace: None,
+            time: Duration::from_secs(15),
+            timeout: Duration::from_secs(10),
+            min_time: Duration::from_secs(300),
+            permit_without_stream: false,
+        }
+    }
 }
 
 /// `receivers.otlp.protocols.http`
@@ -119,6 +155,8 @@ pub struct OtlpExporter {
     pub headers: BTreeMap<String, String>,
     /// Retry policy.
     pub retry: Retry,
+    /// `otlp_grpc` only: signs of life asked of the server.
+    pub keepalive: Option<ClientKeepalive>,
     /// `otlp_http` only: body encoding.
     pub encoding: Encoding,
     /// `otlp_http` only: full URL for traces instead of `endpoint` + `/v1/traces`.
@@ -127,6 +165,17 @@ pub struct OtlpExporter {
     pub metrics_endpoint: Option<String>,
     /// `otlp_http` only.
     pub logs_endpoint: Option<String>,
+}
+
+/// `keepalive` of a gRPC client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientKeepalive {
+    /// A silent server is asked for a sign of life after this long …
+    pub time: Duration,
+    /// … and given this long for it.
+    pub timeout: Duration,
+    /// Also while nothing is asked of it.
+    pub permit_without_stream: bool,
 }
 
 /// TLS of a client.

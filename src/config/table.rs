@@ -64,7 +64,44 @@ const GRPC_SERVER: &[Key] = &[
         Is("4"),
     ),
     key("max_concurrent_streams", "HTTP/2 streams of one connection.", Kind::Count { least: 1, most: 100_000 }, Is("100")),
+    key(
+        "keepalive",
+        "How long connections last, and how silent or how talkative their peers may be.",
+        Kind::Map(SERVER_KEEPALIVE),
+        Is("{}"),
+    ),
     key("tls", "Server TLS; without it the server speaks plain text.", Kind::Map(SERVER_TLS), Absent("")),
+];
+
+const SERVER_KEEPALIVE: &[Key] = &[
+    key("server_parameters", "What this side does.", Kind::Map(SERVER_PARAMETERS), Is("{}")),
+    key("enforcement_policy", "What clients may do.", Kind::Map(ENFORCEMENT_POLICY), Is("{}")),
+];
+const SERVER_PARAMETERS: &[Key] = &[
+    key("max_connection_idle", "A connection without calls for this long is closed; 0s is never.", ANY_SPAN, Is("0s")),
+    key(
+        "max_connection_age",
+        "A connection this old, give or take a tenth, takes leave (GOAWAY), so that clients spread over new addresses; 0s is never.",
+        ANY_SPAN,
+        Is("0s"),
+    ),
+    key(
+        "max_connection_age_grace",
+        "Time for its calls to be answered then; those left are refused as retryable. 0s is as long as they take.",
+        ANY_SPAN,
+        Is("0s"),
+    ),
+    key("time", "A client silent for this long is asked for a sign of life (PING).", POSITIVE, Is("15s")),
+    key("timeout", "Without one for this long the connection is closed.", POSITIVE, Is("10s")),
+];
+const ENFORCEMENT_POLICY: &[Key] = &[
+    key(
+        "min_time",
+        "Clients that keep sending PINGs more often than this are cut off (GOAWAY, ENHANCE_YOUR_CALM); 0s lets them.",
+        ANY_SPAN,
+        Is("5m"),
+    ),
+    key("permit_without_stream", "`false`: without calls, a PING in two hours is all a client may send.", Kind::Flag, Is("false")),
 ];
 
 const HTTP_SERVER: &[Key] = &[
@@ -130,6 +167,19 @@ const OTLP_GRPC: &[Key] = &[
     TIMEOUT,
     HEADERS,
     RETRY_ON_FAILURE,
+    key(
+        "keepalive",
+        "Signs of life asked of the server by PINGs. Left out, the kernel watches the connection; servers may punish PINGs more \
+         often than every five minutes.",
+        Kind::Map(CLIENT_KEEPALIVE),
+        Absent(""),
+    ),
+];
+
+const CLIENT_KEEPALIVE: &[Key] = &[
+    key("time", "A server silent for this long is asked for a sign of life.", POSITIVE, Is("10s")),
+    key("timeout", "Without one for this long the connection is given up, and another one is made.", POSITIVE, Is("10s")),
+    key("permit_without_stream", "Whether it is asked also while it has nothing to answer.", Kind::Flag, Is("false")),
 ];
 
 const OTLP_HTTP: &[Key] = &[

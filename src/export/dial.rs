@@ -13,7 +13,7 @@ use super::endpoint::{Endpoint, Target};
 use super::proxy::{Proxies, Proxy, Way};
 use super::tls::Connector;
 use super::tunnel;
-use crate::config::meaning::ClientTls;
+use crate::config::meaning::{ClientKeepalive, ClientTls};
 use crate::runtime::Io;
 
 /// Time for resolving a name, and for one connection with its TLS handshake.
@@ -70,6 +70,8 @@ pub struct Dialer {
     target: Target,
     tls: Option<Connector>,
     via: Option<Box<Via>>,
+    /// Signs of life that are asked for on its connections.
+    pub keepalive: Option<ClientKeepalive>,
 }
 
 /// A proxy on the way.
@@ -98,18 +100,23 @@ impl Dialer {
         };
         let way = if protocol == Protocol::Http1 && connector.is_none() { Way::Forward } else { Way::Tunnel };
         let Some(proxy) = proxies.of(endpoint, way)? else {
-            return Ok(Self { target: endpoint.target.clone(), tls: connector, via: None });
+            return Ok(Self { target: endpoint.target.clone(), tls: connector, via: None, keepalive: None });
         };
         tracing::info!(endpoint = endpoint.authority, %proxy, "connections go through a proxy");
         let target = Target::Tcp { host: proxy.host.clone(), port: proxy.port };
         let secured = proxy.secure.then(|| Connector::open(&ClientTls::default(), &proxy.host, Protocol::Http1.alpn())).transpose()?;
-        Ok(Self { target, tls: connector, via: Some(Box::new(Via { proxy, tls: secured, authority: endpoint.authority.clone() })) })
+        Ok(Self {
+            target,
+            tls: connector,
+            via: Some(Box::new(Via { proxy, tls: secured, authority: endpoint.authority.clone() })),
+            keepalive: None,
+        })
     }
 
     /// To addresses that need no resolving.
     #[cfg(test)]
     pub fn fixed(addresses: &[SocketAddr]) -> Self {
-        Self { target: Target::Fixed(addresses.to_vec()), tls: None, via: None }
+        Self { target: Target::Fixed(addresses.to_vec()), tls: None, via: None, keepalive: None }
     }
 
     /// Whether connections are encrypted.

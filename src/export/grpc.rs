@@ -55,7 +55,8 @@ impl GrpcExporter {
     /// Says what of the configuration cannot be used.
     pub fn open(config: &OtlpExporter, proxies: &Proxies, spawner: Spawner, tasks: Tasks) -> Result<Self, String> {
         let endpoint = endpoint::grpc(&config.endpoint)?;
-        let dialer = Dialer::open(&endpoint, config.tls.as_ref(), Protocol::Http2, proxies)?;
+        let mut dialer = Dialer::open(&endpoint, config.tls.as_ref(), Protocol::Http2, proxies)?;
+        dialer.keepalive = config.keepalive;
         let called = config.tls.as_ref().and_then(|tls| tls.server_name_override.clone());
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));

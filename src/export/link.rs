@@ -109,7 +109,7 @@ impl Link {
         }
         match dialer.connect(&self.remote).await {
             Ok(io) => {
-                let connection = Connection::new(io, spawner);
+                let connection = Connection::new(io, dialer.keepalive, spawner);
                 self.generation.fetch_add(1, Ordering::SeqCst);
                 self.rests_until.store(0, Ordering::SeqCst);
                 *state = State::Up(connection.clone());

@@ -16,6 +16,7 @@ mod file;
 mod grpc;
 mod headers;
 mod http;
+mod keepalive;
 mod link;
 mod pool;
 mod proxy;

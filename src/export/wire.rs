@@ -14,8 +14,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::answer::Answer;
+use super::keepalive::Keepalive;
+use crate::config::meaning::ClientKeepalive;
 use crate::framing::{Code, Event, Limits, Role, Session};
 use crate::runtime::clock::instant_now;
+use crate::runtime::pulse::Beat;
 use crate::runtime::{Io, Spawner, poll_send};
 
 /// Bytes of response headers and trailers.
@@ -107,16 +110,18 @@ struct Job {
 impl Connection {
     /// Begins to speak on a new socket.
     #[must_use]
-    pub fn new(io: Box<dyn Io>, spawner: &Spawner) -> Self {
+    pub fn new(io: Box<dyn Io>, keepalive: Option<ClientKeepalive>, spawner: &Spawner) -> Self {
         let shared = Arc::new(Shared::default());
         let limits =
             Limits { streams: 0, stream_window: STREAM_WINDOW, connection_window: CONNECTION_WINDOW, header_list: MAX_HEADER_BYTES };
+        let now = instant_now();
         let mut driver = Driver {
+            keepalive: keepalive.map(|rules| Keepalive::new(rules, now)),
             io,
             session: Session::new(Role::Client, limits),
             input: BytesMut::new(),
             flights: BTreeMap::new(),
-            ticked: instant_now(),
+            ticked: now,
             shared: Arc::clone(&shared),
         };
         // How a connection ended is told by the requests on it.
@@ -186,6 +191,7 @@ struct Driver {
     session: Session,
     input: BytesMut,
     flights: BTreeMap<u32, Flight>,
+    keepalive: Option<Keepalive>,
     ticked: Instant,
     shared: Arc<Shared>,
 }
@@ -199,6 +205,9 @@ impl Driver {
                 Err(why) => return Poll::Ready(why),
             };
             let abandoned = self.take_jobs(context);
+            if self.sign_of_life(context) == Beat::Dead {
+                return Poll::Ready("downstream gave no sign of life (keepalive.timeout)".to_owned());
+            }
             if let Poll::Ready(Err(why)) = self.poll_write(context) {
                 return Poll::Ready(why.to_string());
             }
@@ -241,6 +250,17 @@ impl Driver {
         queue.abandoned && queue.jobs.is_empty()
     }
 
+    /// Asks for a sign of life where one is due.
+    fn sign_of_life(&mut self, context: &mut Context<'_>) -> Beat {
+        let Some(keepalive) = &mut self.keepalive else { return Beat::Alive };
+        loop {
+            match keepalive.poll(context, !self.flights.is_empty()) {
+                Beat::Ask => self.session.ping(),
+                beat => return beat,
+            }
+        }
+    }
+
     /// Reads once; whether there may be more.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Result<bool, String> {
         if self.input.capacity() - self.input.len() < READ {
@@ -253,6 +273,9 @@ impl Driver {
             Poll::Ready(Ok(_)) => {}
         }
         let now = instant_now();
+        if let Some(keepalive) = &mut self.keepalive {
+            keepalive.heard(now);
+        }
         if now.saturating_duration_since(self.ticked) >= TICK {
             self.ticked = now;
             self.session.tick();

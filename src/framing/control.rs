@@ -60,6 +60,7 @@ impl Session {
         if head.has(flag::ACK) {
             self.pongs += 1;
         } else {
+            self.pings += 1;
             frame::put(self.output.tail(), kind::PING, flag::ACK, 0, payload);
         }
         Ok(())

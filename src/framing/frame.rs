@@ -83,10 +83,10 @@ pub fn put_reset(into: &mut Vec<u8>, stream: u32, code: Code) {
     put(into, kind::RST_STREAM, 0, stream, &(code as u32).to_be_bytes());
 }
 
-/// Writes the end of a connection.
-pub fn put_goaway(into: &mut Vec<u8>, last: u32, code: Code) {
+/// Writes the end of a connection; `why`: a word for the peer's log.
+pub fn put_goaway(into: &mut Vec<u8>, last: u32, code: Code, why: &str) {
     let [last, code] = [last, code as u32].map(u32::to_be_bytes);
-    put(into, kind::GOAWAY, 0, 0, &[last, code].concat());
+    put(into, kind::GOAWAY, 0, 0, &[&last, &code, why.as_bytes()].concat());
 }
 
 /// Takes padding and priority out of a payload (RFC 9113 §6.1 and §6.2); `None` where there is more of them than payload.

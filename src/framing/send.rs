@@ -79,8 +79,21 @@ impl Session {
     pub fn goodbye(&mut self, code: Code) {
         let last = if self.role == Role::Server { self.last } else { 0 };
         if !self.leaving || code != Code::NoError {
-            frame::put_goaway(self.output.tail(), last, code);
+            frame::put_goaway(self.output.tail(), last, code, "");
         }
+        self.leaving = true;
+    }
+
+    /// Says that no new streams will be taken, and takes those that the peer opens before it has heard of it: it has when
+    /// it answers the ping behind (RFC 9113 §6.8).
+    pub fn announce_goodbye(&mut self) {
+        frame::put_goaway(self.output.tail(), LAST_STREAM, Code::NoError, "");
+        self.ping();
+    }
+
+    /// Ends the connection of a peer that pings too often; gRPC clients know the word, and ping less often then.
+    pub fn too_many_pings(&mut self) {
+        frame::put_goaway(self.output.tail(), self.last, Code::EnhanceYourCalm, "too_many_pings");
         self.leaving = true;
     }
 

@@ -121,6 +121,7 @@ pub struct Session {
     pub(super) reset: VecDeque<u32>,
     noise: u32,
     resets: u32,
+    pub(super) pings: u64,
     pub(super) pongs: u64,
 }
 
@@ -156,6 +157,7 @@ impl Session {
             reset: VecDeque::new(),
             noise: 0,
             resets: 0,
+            pings: 0,
             pongs: 0,
         }
     }
@@ -181,6 +183,12 @@ impl Session {
     #[cfg(test)]
     pub fn receive_window(&self) -> i64 {
         self.receive
+    }
+
+    /// How many pings the peer sent.
+    #[must_use]
+    pub fn pings(&self) -> u64 {
+        self.pings
     }
 
     /// How many pings were answered by the peer.

@@ -20,6 +20,7 @@ use super::http::Bounds;
 use super::reply::Reply;
 use super::stream::{Activity, Watched, speaks_http2};
 use super::{http, unary};
+use crate::config::meaning::ServerKeepalive;
 use crate::runtime::clock::instant_now;
 use crate::runtime::{Io, Spawner};
 
@@ -65,6 +66,8 @@ pub enum Speaks {
         message: usize,
         /// HTTP/2 streams a connection.
         streams: u32,
+        /// How long it lasts.
+        keepalive: ServerKeepalive,
     },
     /// OTLP/HTTP.
     Http {
@@ -92,7 +95,7 @@ pub async fn serve(mut io: Box<dyn Io>, speaks: Speaks, door: Arc<Door>, streams
         return;
     };
     match speaks {
-        Speaks::Grpc { message, streams } if is_http2 => unary::serve(io, first, message, streams, door).await,
+        Speaks::Grpc { message, streams, keepalive } if is_http2 => unary::serve(io, first, message, streams, keepalive, door).await,
         Speaks::Grpc { .. } => door.house.counters.handshakes_failed.add_one(),
         Speaks::Http { bounds, idle_timeout, head_timeout } => {
             let activity = Activity::new();
@@ -277,7 +280,7 @@ mod tests {
         });
         let door = Arc::new(Door { share: Share::new(&house.budget), house, peer: Peer::default() });
         let tasks = Tasks::new();
-        let speaks = Speaks::Grpc { message: 1000, streams: 10 };
+        let speaks = Speaks::Grpc { message: 1000, streams: 10, keepalive: ServerKeepalive::default() };
         let streams = tasks.named("stream");
         (client, tasks.spawn("connection", serve(Box::new(server), speaks, door, streams)))
     }
@@ -297,7 +300,8 @@ mod tests {
         let (mut client, serving) = grpc();
         client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
         serving.await.unwrap();
-        assert!(start.elapsed() <= PING_INTERVAL + PING_TIMEOUT + Duration::from_secs(1), "{:?}", start.elapsed());
+        let keepalive = ServerKeepalive::default();
+        assert!(start.elapsed() <= keepalive.time + keepalive.timeout + Duration::from_secs(1), "{:?}", start.elapsed());
         drop(client);
     }
 

@@ -44,7 +44,7 @@ pub struct Counters {
     pub incomplete: Counter,
     /// Refused at the door: broken, or of a kind not served.
     pub bad: Counter,
-    /// Refused because the server is being stopped.
+    /// Refused because the server is being stopped, or the connection has reached its age.
     pub stopping: Counter,
     /// Answered for a handler that outstayed its deadline.
     pub timed_out: Counter,
@@ -56,7 +56,7 @@ impl Counters {
             Problem::TooLarge { .. } => &self.too_large,
             Problem::OverBudget(_) => &self.over_budget,
             Problem::Slow | Problem::Gone => &self.incomplete,
-            Problem::Stopping => &self.stopping,
+            Problem::Stopping | Problem::Closing => &self.stopping,
             Problem::TimedOut => &self.timed_out,
             Problem::Broken(_)
             | Problem::UnknownCoding(_)

@@ -15,6 +15,7 @@ mod grpc;
 mod heavy;
 mod http;
 pub mod inflate;
+mod keepalive;
 mod listen;
 mod message;
 mod pages;

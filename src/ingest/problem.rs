@@ -38,6 +38,8 @@ pub enum Problem {
     MessageCount,
     /// The server is being stopped.
     Stopping,
+    /// The connection has to end.
+    Closing,
     /// The handler outstayed the deadline.
     TimedOut,
 }
@@ -78,6 +80,7 @@ impl Problem {
             Self::NotPost => Refusal::new(Code::Unimplemented, "only POST is served here"),
             Self::MessageCount => Refusal::new(Code::Unimplemented, "a unary call carries exactly one message"),
             Self::Stopping => Refusal::new(Code::Unavailable, "stallspan is being stopped"),
+            Self::Closing => Refusal::new(Code::Unavailable, "the connection has reached its max_connection_age: send it over a new one"),
             Self::TimedOut => Refusal::new(Code::DeadlineExceeded, "no answer before the deadline"),
         }
     }

@@ -219,7 +219,7 @@ fn concerns_one_connection(why: &std::io::Error) -> bool {
 }
 
 const fn grpc_speaks(grpc: &GrpcServer) -> Speaks {
-    Speaks::Grpc { message: grpc.max_recv_msg_size, streams: grpc.max_concurrent_streams }
+    Speaks::Grpc { message: grpc.max_recv_msg_size, streams: grpc.max_concurrent_streams, keepalive: grpc.keepalive }
 }
 
 const fn http_speaks(http: &HttpServer) -> Speaks {

@@ -15,8 +15,10 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::door::{Door, House, Refused};
 use super::grpc::{self, Call, Turned};
+use super::keepalive::{Due, Keepalive};
 use super::problem::Problem;
 use super::running::Running;
+use crate::config::meaning::ServerKeepalive;
 use crate::framing::{Code, Event, Limits, PREFACE, Role, Session};
 use crate::runtime::clock::instant_now;
 use crate::runtime::{Io, poll_send};
@@ -33,10 +35,6 @@ const READ: usize = 64 * 1024;
 const MAX_OUTPUT: usize = 64 * 1024;
 /// Pieces of one `writev`.
 const PIECES: usize = 16;
-/// A silent peer is asked for a sign of life after this long …
-const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// … and given this long for it.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a peer may cost is counted for this long.
 const TICK: Duration = Duration::from_secs(1);
 /// Time for the last bytes to a peer that broke the rules, and for its own to be read: without that its kernel would throw
@@ -46,7 +44,7 @@ const GOODBYE: Duration = Duration::from_millis(500);
 const MAX_DROPPED: usize = 1 << 20;
 
 /// Serves a connection whose preface was read already, until it ends.
-pub async fn serve(io: Box<dyn Io>, first: Bytes, limit: usize, streams: u32, door: Arc<Door>) {
+pub async fn serve(io: Box<dyn Io>, first: Bytes, limit: usize, streams: u32, keepalive: ServerKeepalive, door: Arc<Door>) {
     let limits = Limits { streams, stream_window: STREAM_WINDOW, connection_window: CONNECTION_WINDOW, header_list: MAX_HEADER_BYTES };
     let now = instant_now();
     let mut input = BytesMut::from(&*first);
@@ -58,8 +56,8 @@ pub async fn serve(io: Box<dyn Io>, first: Bytes, limit: usize, streams: u32, do
         calls: BTreeMap::new(),
         running: Running::new(),
         limit,
-        heard: now,
-        pinged: None,
+        keepalive: Keepalive::new(keepalive, now),
+        pongs: 0,
         ticked: now,
         armed: now,
         stage: Stage::Serving,
@@ -120,9 +118,9 @@ struct Connection {
     calls: BTreeMap<u32, Call>,
     running: Running<Result<Bytes, Refused>>,
     limit: usize,
-    /// When the peer was last heard of, and asked for a sign of life.
-    heard: Instant,
-    pinged: Option<Instant>,
+    keepalive: Keepalive,
+    /// Signs of life before the connection began to take leave.
+    pongs: u64,
     ticked: Instant,
     /// When the timer fires.
     armed: Instant,
@@ -142,7 +140,7 @@ impl Connection {
         self.follow_signals();
         loop {
             if let Poll::Ready(ended) = self.exchange(context) {
-                return Poll::Ready(if self.stage > Stage::Serving { Ended::Parting } else { ended });
+                return Poll::Ready(if self.is_leaving() { Ended::Parting } else { ended });
             }
             // After what has arrived was looked at: what was in time is not late because the task was.
             match self.look_at_the_clock(context, timer.as_mut()) {
@@ -161,11 +159,15 @@ impl Connection {
                 Ok(read) => read,
                 Err(ended) => return Poll::Ready(ended),
             };
+            if self.keepalive.minds_idleness() && self.session.open_streams() > 0 {
+                // They may be the last ones.
+                self.armed = self.armed.min(self.keepalive.used(instant_now()).unwrap_or(self.armed));
+            }
             self.answer(context);
             let written = self.poll_write(context);
             match (read, written) {
                 (_, Poll::Ready(Err(_))) => return Poll::Ready(Ended::Well),
-                (_, Poll::Ready(Ok(()))) if self.stage > Stage::Serving && self.session.open_streams() == 0 => {
+                (_, Poll::Ready(Ok(()))) if self.is_leaving() && self.session.open_streams() == 0 => {
                     return Poll::Ready(Ended::Well);
                 }
                 // Everything that could be read was; or it goes on once the peer reads.
@@ -184,26 +186,46 @@ impl Connection {
             return None;
         }
         let now = instant_now();
-        let silent = now.saturating_duration_since(self.heard);
-        match self.pinged {
-            Some(at) if now.saturating_duration_since(at) >= PING_TIMEOUT => return Some(false),
-            None if silent >= PING_INTERVAL => {
-                self.pinged = Some(now);
-                self.session.ping();
+        while let Some(due) = self.keepalive.look(now, self.session.open_streams() > 0, self.session.pongs() > self.pongs) {
+            match due {
+                Due::Dead => return Some(false),
+                due => self.do_what_is_due(due),
             }
-            _ => {}
         }
         self.end_overdue(now);
-        let sign = match self.pinged {
-            Some(at) => at.checked_add(PING_TIMEOUT),
-            None => self.heard.checked_add(PING_INTERVAL),
-        };
         let arrival = self.calls.values().map(Call::arrives_by).min();
-        let due = [sign, arrival, self.running.due()].into_iter().flatten().min().unwrap_or(now);
+        let due =
+            [self.keepalive.due(self.session.open_streams() > 0), arrival, self.running.due()].into_iter().flatten().min().unwrap_or(now);
         // Never at once again: a clock that stands still must not keep the task busy.
         self.armed = due.max(now.checked_add(Duration::from_millis(1)).unwrap_or(due));
         timer.reset(self.armed);
         Some(true)
+    }
+
+    fn do_what_is_due(&mut self, due: Due) {
+        match due {
+            Due::Dead => {}
+            Due::Ask => self.session.ping(),
+            Due::Announce => {
+                self.pongs = self.session.pongs();
+                self.session.announce_goodbye();
+            }
+            Due::Close => self.session.goodbye(Code::NoError),
+            Due::Cut => self.cut(&Problem::Closing),
+        }
+    }
+
+    /// Whether the connection ends with its last call.
+    fn is_leaving(&self) -> bool {
+        self.stage > Stage::Serving || self.keepalive.is_closing()
+    }
+
+    /// Answers all calls now.
+    fn cut(&mut self, why: &Problem) {
+        let arriving: Vec<u32> = self.calls.keys().copied().collect();
+        for stream in arriving.into_iter().chain(self.running.overdue(None)) {
+            self.turn_away(stream, why.clone().into());
+        }
     }
 
     fn end_overdue(&mut self, now: Instant) {
@@ -223,10 +245,7 @@ impl Connection {
         }
         if self.stage == Stage::Stopping && self.house.cut.requested() {
             self.stage = Stage::Cut;
-            let arriving: Vec<u32> = self.calls.keys().copied().collect();
-            for stream in arriving.into_iter().chain(self.running.overdue(None)) {
-                self.turn_away(stream, Problem::Stopping.into());
-            }
+            self.cut(&Problem::Stopping);
         }
     }
 
@@ -251,13 +270,21 @@ impl Connection {
             Poll::Ready(Ok(_)) => {}
         }
         let now = instant_now();
-        self.heard = now;
-        self.pinged = None;
+        self.keepalive.heard(now);
         if now.saturating_duration_since(self.ticked) >= TICK {
             self.ticked = now;
             self.session.tick();
         }
         self.take_frames(now)?;
+        if self.keepalive.too_many_pings(self.session.pings(), self.session.open_streams() > 0, now) {
+            tracing::debug!("a gRPC connection is closed: its client pings too often");
+            self.session.too_many_pings();
+            return Err(Ended::Parting);
+        }
+        if self.keepalive.announced() {
+            // What came may be the sign that the client has heard of it.
+            self.armed = now;
+        }
         Ok(Read::Some)
     }
 
@@ -330,17 +357,20 @@ impl Connection {
 
     /// Lets calls go on that can, and answers those that are done.
     fn answer(&mut self, context: &mut Context<'_>) {
-        let Self { running, session, door, head, trailers, .. } = self;
-        running.poll(context, |stream, answer| match answer {
-            Some(Ok(message)) => {
-                session.head(stream, head, false);
-                session.data(stream, [grpc::accepted_message(&message)], false);
-                session.end_with(stream, trailers.clone());
-            }
-            Some(Err(refused)) => session.head(stream, &grpc::turned_away(door, refused), true),
-            None => {
-                tracing::error!("a request could not be worked on, and was refused: this is an error of stallspan");
-                session.reset(stream, Code::InternalError);
+        let Self { running, session, door, head, trailers, keepalive, .. } = self;
+        running.poll(context, |stream, answer| {
+            keepalive.answered();
+            match answer {
+                Some(Ok(message)) => {
+                    session.head(stream, head, false);
+                    session.data(stream, [grpc::accepted_message(&message)], false);
+                    session.end_with(stream, trailers.clone());
+                }
+                Some(Err(refused)) => session.head(stream, &grpc::turned_away(door, refused), true),
+                None => {
+                    tracing::error!("a request could not be worked on, and was refused: this is an error of stallspan");
+                    session.reset(stream, Code::InternalError);
+                }
             }
         });
     }
@@ -348,6 +378,7 @@ impl Connection {
     fn turn_away(&mut self, stream: u32, refused: Refused) {
         self.calls.remove(&stream);
         self.running.cancel(stream);
+        self.keepalive.answered();
         self.session.head(stream, &grpc::turned_away(&self.door, refused), true);
     }
 

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod files;
 pub mod io;
 pub mod pem;
+pub mod pulse;
 pub mod shutdown;
 pub mod tasks;
 pub mod thread;

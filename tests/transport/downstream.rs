@@ -236,6 +236,7 @@ pub fn otlp(endpoint: String) -> OtlpExporter {
             max_interval: Duration::from_millis(200),
             max_elapsed_time: Duration::from_secs(60),
         },
+        keepalive: None,
         encoding: Encoding::Proto,
         traces_endpoint: None,
         metrics_endpoint: None,

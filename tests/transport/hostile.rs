@@ -12,7 +12,7 @@ use crate::rig::{Hop, PATIENCE, Recorder, TRACES, call, framed, http2, until};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// One HTTP/2 frame (RFC 9113 §4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Bytes {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_uint(u64::try_from(payload.len()).unwrap(), 3);
     frame.put_u8(kind);
@@ -22,15 +22,15 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-const HEADERS: u8 = 1;
+pub const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
+pub const END_HEADERS: u8 = 4;
 
 /// HPACK without Huffman or tables: literal fields, names and values below 127 bytes.
-fn block(path: &str) -> Vec<u8> {
+pub fn block(path: &str) -> Vec<u8> {
     let mut block = vec![0x83, 0x86];
     let literal = |block: &mut Vec<u8>, name: &str, value: &str| {
         block.push(0);
@@ -45,7 +45,7 @@ fn block(path: &str) -> Vec<u8> {
     block
 }
 
-async fn raw(hop: &Hop) -> TcpStream {
+pub async fn raw(hop: &Hop) -> TcpStream {
     let mut stream = TcpStream::connect(hop.grpc()).await.unwrap();
     stream.write_all(PREFACE).await.unwrap();
     stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();

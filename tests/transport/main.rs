@@ -20,6 +20,7 @@ mod grpc_in;
 mod hop;
 mod hostile;
 mod http_in;
+mod keepalive;
 mod limits_in;
 mod out;
 mod peers;

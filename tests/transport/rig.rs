@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use stallspan::config::meaning::{GrpcServer, HttpServer, Limits, Receiver};
+use stallspan::config::meaning::{GrpcServer, HttpServer, Limits, Receiver, ServerKeepalive};
 use stallspan::export::Exporters;
 use stallspan::ingest::{self, Address, Counters, Handler, Protocol, Request, Running};
 use stallspan::model::Answer;
@@ -31,6 +31,7 @@ pub fn receiver() -> Receiver {
             endpoint: "127.0.0.1:0".to_owned(),
             max_recv_msg_size: GRPC_LIMIT,
             max_concurrent_streams: 100,
+            keepalive: ServerKeepalive::default(),
             tls: None,
         }),
         http: Some(HttpServer {
