@@ -26,10 +26,13 @@ unit: ## the tests that need nothing but this repository
 live: setup ## the chain with real parts: containerd, Collector, Jaeger, Tempo (root)
 	@tests/lanes.sh live
 
-accuracy: setup peers ## only the comparison of spans with what the kernel told the threads (root)
+accuracy: setup peers ## spans against what the kernel told the threads: sums through the chain, and each span's error; an idle minute (root)
 	@cargo build --locked --release --bin stallspan --example checkout
 	@STALLSPAN_BIN=$(CURDIR)/target/release/stallspan CHECKOUT_BIN=$(CURDIR)/target/release/examples/checkout \
 	  cargo test --locked --test live -- --test-threads=1 --nocapture chain::
+	@STALLSPAN_BIN=$(CURDIR)/target/release/stallspan STALLSPAN_WINDOWS=400 STALLSPAN_IDLE_SECONDS=60 \
+	  cargo test --locked --test numbers -- single_waits_of_one_thread single_waits_of_four_threads \
+	  single_waits_of_two_threads_each_its_own an_idle_container_has_no_single_wait
 
 oracle: ## senders, a moody downstream, the agent ended COUNT times (1000) in the middle: nothing acknowledged is lost (root)
 	@tests/setup.sh build

@@ -16,6 +16,12 @@ pub(super) const LONE_BATCH: usize = 64;
 /// Of more processes in one container it is not asked how many threads they have: it stays at what was seen of them before.
 const MOST_COUNTED: usize = 32;
 
+/// Asking takes so long at most, and so much more for each process, unless whoever asks is held up meanwhile: then it is not
+/// known of which instant the answers are, and it is asked again, so often in all.
+const FAIR_NS: u64 = 2_000_000;
+const FAIR_EACH_NS: u64 = 50_000;
+const TRIES: usize = 3;
+
 impl Sampler {
     /// Reads a group. `everybody`: also the processes in it that no span named are written down.
     pub(super) fn read_group(&mut self, group: Group, everybody: bool) {
@@ -111,7 +117,16 @@ impl Sampler {
     /// or are gone for good.
     pub(super) fn look(&mut self, pids: &[u32]) -> (Mono, bool) {
         let mut doubtful = Vec::new();
-        let (at, complete) = self.ask(pids, &mut doubtful);
+        let (mut at, mut complete) = (Mono(0), false);
+        for _ in 0..TRIES {
+            doubtful.clear();
+            let begin = mono_now();
+            (at, complete) = self.ask(pids, &mut doubtful);
+            let fair = u64::try_from(pids.len()).unwrap_or(u64::MAX).saturating_mul(FAIR_EACH_NS).saturating_add(FAIR_NS);
+            if mono_now().since(begin) <= fair {
+                break;
+            }
+        }
         if doubtful.is_empty() {
             return (at, complete);
         }

@@ -12,6 +12,7 @@ use super::roster::Group;
 use super::sampler::{RESCAN_SPACING, Sampler, nanoseconds};
 use crate::host::{Host, ThreadHandle};
 use crate::model::{ContainerKey, DelayKind, Mono, ProcessKey, Reading, Subject, TaskKey, Totals};
+use crate::parse::schedstat::Schedstat;
 use crate::runtime::clock::mono_now;
 
 /// Most threads read one by one.
@@ -26,6 +27,10 @@ const READ_SPACING_NS: u64 = 2_000_000;
 /// What reading one thread costs, roughly: a query and a file.
 const THREAD_COST_NS: u64 = 2_500;
 
+/// A reading is taken at an instant where it took no longer than this; so often it is tried.
+const SHARP_NS: u64 = 200_000;
+const TRIES: usize = 3;
+
 /// A number that a span names a thread by, and where.
 pub(super) type Name = (Subject, u32);
 
@@ -39,6 +44,7 @@ struct Thread {
     /// The history tells its single waits.
     seen: bool,
     seen_other_delays: bool,
+    read_at: Mono,
     /// Met in the present look.
     present: bool,
 }
@@ -85,6 +91,8 @@ impl Sampler {
             }
             if self.may_read_threads(*process, now) {
                 self.read_threads(*process);
+            } else {
+                self.read_named(*process, names);
             }
         }
         let mut found = Vec::new();
@@ -107,6 +115,22 @@ impl Sampler {
         let least = if self.feed.is_some() { nanoseconds(self.settings.resolution) / 2 } else { READ_SPACING_NS };
         let news = watched.threads.values().any(|thread| !thread.recorded);
         news || now.since(watched.read_at) >= least.max(count.saturating_mul(THREAD_COST_NS * 10))
+    }
+
+    /// Reads of a process's threads only those that spans name, so that their windows are covered to the end.
+    fn read_named(&mut self, process: ProcessKey, names: &[Name]) {
+        let named = self.node.threads();
+        let mut tids: Vec<u32> = names.iter().flat_map(|(within, own_tid)| named.lives(*within, *own_tid)).map(|task| task.tid).collect();
+        drop(named);
+        tids.sort_unstable();
+        tids.dedup();
+        let now = mono_now();
+        if let Some(watched) = self.watch.processes.get_mut(&process) {
+            tids.retain(|tid| watched.threads.get(tid).is_some_and(|thread| now.since(thread.read_at) >= READ_SPACING_NS));
+        }
+        if !tids.is_empty() {
+            self.read_some(process, &tids);
+        }
     }
 
     fn is_known(&self, (within, own_tid): Name) -> bool {
@@ -182,7 +206,16 @@ impl Sampler {
                 met.push((handle.key(), own_tid, born));
                 watched.threads.insert(
                     *tid,
-                    Thread { handle, born, from_birth, recorded: false, seen: false, seen_other_delays: false, present: true },
+                    Thread {
+                        handle,
+                        born,
+                        from_birth,
+                        recorded: false,
+                        seen: false,
+                        seen_other_delays: false,
+                        read_at: Mono(0),
+                        present: true,
+                    },
                 );
             }
         }
@@ -241,41 +274,45 @@ impl Sampler {
     fn read_threads(&mut self, process: ProcessKey) {
         self.see_threads(process);
         let Some(watched) = self.watch.processes.get_mut(&process) else { return };
+        watched.read_at = mono_now();
+        let tids: Vec<u32> = watched.threads.keys().copied().collect();
+        self.read_some(process, &tids);
+    }
+
+    fn read_some(&mut self, process: ProcessKey, tids: &[u32]) {
+        let Some(watched) = self.watch.processes.get_mut(&process) else { return };
         let (throttled_ns, tasks) = match watched.container.and_then(|key| self.roster.cells.get(&key)) {
             Some(cell) => (cell.account.totals(cell.known).throttled_ns, cell.tasks),
             None => (None, self.roster.process(process).map_or(1, |process| process.thread_count)),
         };
-        let tids: Vec<u32> = watched.threads.keys().copied().collect();
         let mut told: HashMap<u32, Totals> = HashMap::with_capacity(tids.len());
-        self.meter.read_threads(&tids, |tid, totals| {
+        self.meter.read_threads(tids, |tid, totals| {
             told.insert(tid, totals);
         });
-        watched.read_at = mono_now();
         let mut gone = Vec::new();
         for tid in tids {
-            let Some(thread) = watched.threads.get_mut(&tid) else { continue };
+            let Some(thread) = watched.threads.get_mut(tid) else { continue };
             // Asked after the query: its answer was about this very thread.
-            let Ok(schedstat) = thread.handle.schedstat() else {
+            let Some((schedstat, at)) = sharp(&thread.handle) else {
                 gone.push(thread.handle.key());
-                watched.threads.remove(&tid);
+                watched.threads.remove(tid);
                 continue;
             };
-            let totals = told.remove(&tid).unwrap_or_else(|| {
-                let mut totals = Totals { run_ns: Some(schedstat.run_ns), ..Totals::default() };
-                totals.delay_ns.set(DelayKind::Cpu, Some(schedstat.delay_ns));
-                totals
-            });
+            // The two are the same counters; these are those of the instant told.
+            let mut totals = told.remove(tid).unwrap_or_default();
+            totals.run_ns = Some(schedstat.run_ns);
+            totals.delay_ns.set(DelayKind::Cpu, Some(schedstat.delay_ns));
             thread.seen_other_delays |= super::reading::others_counted(&totals);
             let known = Known::of(&totals).and(self.supplied);
             let counted = self.accounting.counts(thread.born, thread.seen_other_delays);
             let known = if counted { known } else { known.without_delay_accounting() };
             let totals = Totals { throttled_ns, ..known.mask(&totals) };
-            let (subject, at) = (Subject::Task(thread.handle.key()), mono_now());
+            let subject = Subject::Task(thread.handle.key());
             let reading = Reading { subject, at, totals, evidence: self.meter.evidence(), tasks, uncounted: 0 };
             if thread.from_birth && !thread.recorded && thread.born < at {
                 self.out.push(super::reading::at_birth(&reading, thread.born));
             }
-            thread.recorded = true;
+            (thread.recorded, thread.read_at) = (true, at);
             self.out.push(reading);
         }
         let now = mono_now();
@@ -307,6 +344,23 @@ impl Sampler {
 
 fn let_go(named: &mut NamedThreads, task: TaskKey, ended: bool, now: Mono) {
     if ended { named.gone(task, now) } else { named.forget(task) }
+}
+
+/// What a thread's file says, and when it did: where the reader was held up in between, it is read again. `None`: it is gone.
+fn sharp(thread: &ThreadHandle) -> Option<(Schedstat, Mono)> {
+    let mut best: Option<(u64, Schedstat, Mono)> = None;
+    for _ in 0..TRIES {
+        let before = mono_now();
+        let told = thread.schedstat().ok()?;
+        let width = mono_now().since(before);
+        if best.is_none_or(|(least, ..)| width < least) {
+            best = Some((width, told, before.plus(width / 2)));
+        }
+        if width < SHARP_NS {
+            break;
+        }
+    }
+    best.map(|(_, told, at)| (told, at))
 }
 
 /// A thread with its own number in the pid namespace of its container, or with the host's where it is in none.

@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, set_parent_process_dea
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::groups::Group;
-use crate::until;
+use crate::windows::Window;
+use crate::{until, windows};
 
 /// A process of load.
 pub struct Load {
@@ -80,6 +81,14 @@ impl Load {
         Some(Piece { begin, end, wait, longest })
     }
 
+    /// The next window of a load that works in windows; `None` at the end of a round.
+    pub fn window(&mut self) -> Option<Window> {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        let numbers: Vec<u64> = line.split_ascii_whitespace().map(|number| number.parse().unwrap()).collect();
+        Window::read(&numbers)
+    }
+
     /// What its threads ran and waited up to now.
     pub fn own(&self) -> Own {
         sum(self.pid())
@@ -119,7 +128,14 @@ fn tasks(pid: u32) -> impl Iterator<Item = String> {
     fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().map(move |task| format!("{pid}/task/{}", task.file_name().display()))
 }
 
-fn sum(pid: u32) -> Own {
+/// How many threads of a process sleep.
+pub fn sleeping(pid: u32) -> u64 {
+    let state = |task: &String| fs::read_to_string(format!("/proc/{task}/stat")).unwrap_or_default();
+    let asleep = tasks(pid).filter(|task| state(task).rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')));
+    u64::try_from(asleep.count()).unwrap()
+}
+
+pub fn sum(pid: u32) -> Own {
     tasks(pid).map(|task| schedstat(&task)).fold(Own::default(), Own::plus)
 }
 
@@ -143,6 +159,8 @@ pub fn main(arguments: &[String]) {
         "idle" => (Own::default(), Own::default()),
         "burn" => (burn(number(1), Duration::from_millis(number(2)), arguments.get(3).map(|cpu| cpu.parse().unwrap())), Own::default()),
         "pieces" => return pieces(number(1), number(2), Duration::from_millis(number(3))),
+        "windows" => return windows::of_the_process(number(1), number(2)),
+        "two threads" => return windows::of_two_threads(number(1)),
         "short" => short_lived(number(1), &["load", "spin", &arguments[2]]),
         "exits" => short_lived(number(1), &["load", "nothing"]),
         other => panic!("no such load: {other}"),
@@ -203,7 +221,7 @@ fn wall() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
 }
 
-fn on_cpu(cpu: usize) {
+pub fn on_cpu(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
     sched_setaffinity(None, &set).unwrap();
@@ -236,7 +254,7 @@ fn last_words(mut child: Child) -> (Own, Own) {
     (own, said)
 }
 
-fn spin(time: Duration) {
+pub fn spin(time: Duration) {
     spin_since(Instant::now(), time);
 }
 
@@ -251,7 +269,7 @@ fn spin_since(woken: Instant, time: Duration) -> Duration {
     longest
 }
 
-fn own_schedstat() -> Own {
+pub fn own_schedstat() -> Own {
     schedstat("thread-self")
 }
 

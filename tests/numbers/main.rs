@@ -4,7 +4,8 @@
 //! Every check says `ok NAME` or `FAIL NAME why`. What a host cannot show at all is told as `absent NAME why`; with
 //! `STALLSPAN_EVERY_CHECK=1`, as in the guest, that is a failure too. Arguments are the names of the checks to run; the first
 //! argument `load` makes this program the load instead. `STALLSPAN_IDLE_SECONDS`: how long an idle container is watched;
-//! `STALLSPAN_SHORT_LIVED`: how many short-lived processes there are.
+//! `STALLSPAN_SHORT_LIVED`: how many short-lived processes there are; `STALLSPAN_WINDOWS`: how many spans are held against
+//! their threads' own word.
 //!
 //! All of it holds on a machine that starves: what is told is compared with what the kernel told the load itself meanwhile,
 //! and what is waited for has a long deadline and no length of its own.
@@ -27,6 +28,7 @@ mod checks;
 mod groups;
 mod load;
 mod points;
+mod windows;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};

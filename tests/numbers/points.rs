@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
-/// The last value of every point, by who it is about, its metric and its attributes.
+/// The last value of every point (of a distribution its sum, as `NAME sum`), by who it is about, its metric and its attributes.
 #[derive(Clone, Debug, Default)]
 pub struct Points {
     values: BTreeMap<(String, String, String), f64>,
@@ -48,6 +48,13 @@ impl Points {
         let (points, monotonic) = match metric.data.as_ref() {
             Some(Data::Sum(sum)) => (&sum.data_points, sum.is_monotonic),
             Some(Data::Gauge(gauge)) => (&gauge.data_points, false),
+            Some(Data::ExponentialHistogram(histogram)) => {
+                for point in &histogram.data_points {
+                    let words: Vec<String> = attributes(&point.attributes).into_values().collect();
+                    self.values.insert((who.to_owned(), format!("{} sum", metric.name), words.join(" ")), point.sum.unwrap());
+                }
+                return;
+            }
             _ => return,
         };
         for point in points {

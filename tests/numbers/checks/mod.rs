@@ -5,6 +5,7 @@ mod ended;
 mod node;
 mod places;
 mod quota;
+mod singles;
 mod spans;
 mod switch;
 mod totals;
@@ -26,6 +27,8 @@ pub enum Need {
     ProcSchedstat,
     /// `CONFIG_PSI`, and cgroups of version 2 to hold containers.
     CgroupPressure,
+    /// A kernel that describes its types and takes programs.
+    Bpf,
 }
 
 impl Need {
@@ -34,6 +37,7 @@ impl Need {
         let (there, why) = match self {
             Self::Nothing => (true, ""),
             Self::ProcSchedstat => (Path::new("/proc/schedstat").exists(), "this kernel has no /proc/schedstat (CONFIG_SCHEDSTATS)"),
+            Self::Bpf => (singles::programs_can_be_loaded(), "the eBPF programs cannot be loaded here"),
             Self::CgroupPressure => (crate::groups::Group::new("docker").pressure("cpu").is_some(), "cgroups here have no pressure files"),
         };
         (!there).then_some(why)
@@ -77,5 +81,9 @@ pub const ALL: &[Check] = &[
     check("spans_by_schedstat_of_one_thread", spans::schedstat_of_one_thread),
     check("spans_by_schedstat_of_four_threads", spans::schedstat_of_four_threads),
     check("an_idle_container_beside_a_busy_neighbor_does_not_stall", spans::an_idle_container_beside_a_busy_neighbor),
+    needing(Need::Bpf, "single_waits_of_one_thread", singles::of_one_thread),
+    needing(Need::Bpf, "single_waits_of_four_threads", singles::of_four_threads),
+    needing(Need::Bpf, "single_waits_of_two_threads_each_its_own", singles::of_two_threads_each_its_own),
+    needing(Need::Bpf, "an_idle_container_has_no_single_wait", singles::an_idle_container_has_none),
     check("delay_accounting_on_off_and_on_again", switch::delay_accounting_on_off_and_on_again),
 ];

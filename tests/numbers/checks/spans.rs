@@ -76,10 +76,14 @@ fn windows(method: &str, threads: u64) {
 
 /// Nothing happens in the container, and the whole machine is busy: no span of it may tell of a wait.
 pub fn an_idle_container_beside_a_busy_neighbor() {
+    idle("taskstats");
+}
+
+pub fn idle(method: &str) {
     let time = std::env::var("STALLSPAN_IDLE_SECONDS").map_or(20, |text| text.parse().unwrap());
     let (group, other) = (Group::new("docker"), Group::new("docker"));
     let idle = Load::new(&group, &["idle"]);
-    let agent = Agent::start(&[]);
+    let agent = Agent::start(&[&format!("sources.method={method}")]);
     let mut neighbor = Load::new(&other, &["burn", "6", "600000"]);
     neighbor.go();
     let before = idle.at_rest();
@@ -110,7 +114,7 @@ pub fn an_idle_container_beside_a_busy_neighbor() {
     assert!(judged * 2 > time, "only {judged} of {time} spans were judged");
 }
 
-fn seconds(ns: u64) -> f64 {
+pub fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
@@ -120,7 +124,7 @@ pub(super) fn wall() -> u64 {
 }
 
 /// One span of the group's, with its id as the only claim.
-pub(super) fn request(group: &Group, name: &str, piece: Piece) -> ExportTraceServiceRequest {
+pub fn request(group: &Group, name: &str, piece: Piece) -> ExportTraceServiceRequest {
     let value = Some(AnyValue { value: Some(Value::StringValue(group.id.clone())) });
     let resource = Some(Resource {
         attributes: vec![KeyValue { key: "container.id".to_owned(), value, ..KeyValue::default() }],
