@@ -112,12 +112,18 @@ impl Store {
         });
     }
 
+    /// Whether this subject was told as seen, and has not been dropped since: then it has to be told again.
+    #[must_use]
+    pub fn is_seen(&self, subject: Subject) -> bool {
+        self.entries.get(&subject).is_some_and(|entry| entry.seen.is_some())
+    }
+
     /// A thread's waits are told as its own from now on. Those of the past are taken from what is known of the container
     /// or process that it belongs to: of a number that others had before, only what began after `born`. False where the waits of
     /// that one are not seen themselves, or not yet.
     pub fn sees_thread(&mut self, thread: TaskKey, whole: Subject, born: Mono) -> bool {
         let subject = Subject::Task(thread);
-        if self.entries.get(&subject).is_some_and(|entry| entry.seen.is_some()) {
+        if self.is_seen(subject) {
             return true;
         }
         let (forgotten, some_subjects) = (self.forgotten, self.some_subjects);
@@ -279,7 +285,8 @@ impl Store {
         self.sight.expire(cutoff.0);
         self.entries.retain(|_, entry| {
             entry.expire(cutoff.0);
-            entry.newest().is_some_and(|newest| newest >= cutoff.0)
+            // One that is seen and of which nothing was told yet is no old one.
+            entry.newest().max(entry.seen).is_some_and(|newest| newest >= cutoff.0)
         });
         if self.entries.capacity() > 4 * self.entries.len() + 64 {
             self.entries.shrink_to_fit();
@@ -434,6 +441,18 @@ mod tests {
             assert!(store.memory() <= 256 << 10);
         }
         assert!(store.subjects() <= 256 && store.newest(subject(1_999)).is_some() && store.newest(subject(0)).is_none());
+    }
+
+    #[test]
+    fn a_subject_seen_before_its_first_reading_stays_seen() {
+        let mut store = store(1 << 20);
+        let fields = EventFields { throttled: true, culprits: true, memory: true, some_subjects: true };
+        store.events_begin(Mono(500 * SECOND), fields);
+        store.sees(subject(1), Mono(501 * SECOND));
+        store.expire(Mono(502 * SECOND));
+        assert!(store.is_seen(subject(1)) && !store.is_seen(subject(2)));
+        store.expire(Mono(5_000 * SECOND));
+        assert!(!store.is_seen(subject(1)), "to be told again");
     }
 
     #[test]

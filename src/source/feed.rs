@@ -49,8 +49,6 @@ pub(super) struct Feed {
     names: HashMap<ContainerKey, String>,
     /// Containers whose name changed since the history was told.
     renamed: Vec<ContainerKey>,
-    /// Containers that got a slot since then.
-    unseen: Vec<ContainerKey>,
     /// Length of the clock tick in which the kernel tells start times, ns.
     tick_ns: u64,
     book: Book,
@@ -97,7 +95,6 @@ impl Feed {
             runners: HashMap::new(),
             names: HashMap::new(),
             renamed: Vec::new(),
-            unseen: Vec::new(),
             tick_ns: 1_000_000_000 / host.identity().clock_ticks.max(1),
             book: Book::default(),
             since: now,
@@ -159,7 +156,6 @@ impl Feed {
             if let Err(error) = floored.and_then(|()| self.source.set_cgroup(cgroup, slot)) {
                 tracing::debug!(%error, "a container's waits are counted for the host");
             }
-            self.unseen.push(*key);
             self.enrolled.insert(*key, Enrolled { slot, cgroup, active: false });
             self.by_slot.insert(slot, *key);
         }
@@ -186,8 +182,11 @@ impl Feed {
                 history.culprit_name(*culprit, name, Some(Subject::Container(key)));
             }
         }
-        for key in std::mem::take(&mut self.unseen) {
-            history.sees(Subject::Container(key), now);
+        // New ones, and those the history had to drop: an idle container's readings grow old.
+        for subject in self.enrolled.keys().map(|key| Subject::Container(*key)) {
+            if !history.is_seen(subject) {
+                history.sees(subject, now);
+            }
         }
         let mut records = Vec::new();
         while self.source.drain(|record| records.push(record)).more {}
