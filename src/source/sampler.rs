@@ -83,6 +83,8 @@ pub(super) struct Sampler {
     pub(super) swept: Option<Mono>,
     /// Length of the kernel's clock tick, in which it tells start times.
     pub(super) tick_ns: u64,
+    /// Questions about processes so far.
+    pub(super) asked: u64,
     /// Readings to be recorded.
     pub(super) out: Vec<Reading>,
     pub(super) finished: Vec<ContainerSnapshot>,
@@ -197,6 +199,7 @@ impl Sampler {
             started: now,
             swept: None,
             tick_ns,
+            asked: 0,
             out: Vec::new(),
             finished: Vec::new(),
             waiting: VecDeque::new(),
@@ -256,6 +259,8 @@ impl Sampler {
         }
         self.plan = ladder::plan(&facts, &self.settings);
         self.supplied = supplied(&self.plan);
+        // What is known of everybody changed with it.
+        self.roster.cells.values_mut().for_each(|cell| cell.still.forget());
     }
 
     /// The instant at which something is due.

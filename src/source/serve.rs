@@ -40,19 +40,31 @@ impl Sampler {
         let spacing = nanoseconds(self.settings.resolution) / 2;
         let groups: Vec<Group> = self.roster.active.keys().copied().collect();
         let mut news = false;
-        for group in &groups {
-            if let Group::Container(key) = group {
-                news = self.find_new_members(*key) || news;
+        let mut moved: Vec<Group> = Vec::new();
+        for group in groups {
+            let due = now.since(self.roster.read_at(group)) >= spacing;
+            let Group::Container(key) = group else {
+                moved.extend(due.then_some(group));
+                continue;
+            };
+            match self.stands_still(key) {
+                Some(at) if due => {
+                    self.write_still(key, at, false);
+                    self.tick_threads(group);
+                }
+                Some(_) => {}
+                None => {
+                    news = self.find_new_members(key) || news;
+                    moved.extend(due.then_some(group));
+                }
             }
         }
         if news || !self.roster.gone.is_empty() {
             self.place();
         }
-        for group in groups {
-            if now.since(self.roster.read_at(group)) >= spacing {
-                self.read_group(group, false);
-                self.tick_threads(group);
-            }
+        for group in moved {
+            self.read_group(group, false);
+            self.tick_threads(group);
         }
         self.flush();
     }

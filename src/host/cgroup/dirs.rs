@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use crate::parse::cgroup::cpu::{CpuStat, cpu_stat};
 use crate::parse::cgroup::identity::cut_at;
 use crate::parse::cgroup::membership::Membership;
+use crate::parse::text::single;
 
 use super::super::files::{open_in, read_kept};
 use super::layout::Layout;
 
 /// `cpu.stat` is a dozen short lines.
 const CPU_STAT_LEN: usize = 2048;
+/// `cpuacct.usage` is one number of at most 20 digits.
+const NUMBER_LEN: usize = 32;
 
 /// A cgroup in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +35,7 @@ impl Place {
     }
 }
 
-/// The directories of one container's (or service's) cgroup. Keeps `cpu.stat` and `cpu.stat.local` open.
+/// The directories of one container's (or service's) cgroup. Keeps `cpu.stat`, `cpu.stat.local` and the file of its CPU time open.
 #[derive(Debug, Default)]
 pub struct CgroupDirs {
     pub(super) cpu: Option<Place>,
@@ -44,6 +47,7 @@ pub struct CgroupDirs {
     any: Option<Place>,
     cpu_stat: Option<OwnedFd>,
     cpu_stat_local: Option<OwnedFd>,
+    usage: Option<OwnedFd>,
 }
 
 /// Throttling as the cgroup counts it, cumulative; wall time summed over CPUs.
@@ -104,12 +108,13 @@ impl CgroupDirs {
         let cpu = of("cpu");
         let (cpu_stat, cpu_stat_local) = (kept(cpu.as_ref(), "cpu.stat"), kept(cpu.as_ref(), "cpu.stat.local"));
         let (cpuacct, cpuset, memory) = (of("cpuacct"), of("cpuset"), of("memory"));
+        let usage = kept(cpuacct.as_ref(), cpuacct.as_ref().map_or("", |place| if place.unified { "cpu.stat" } else { "cpuacct.usage" }));
         let any = unified
             .clone()
             .or_else(|| cpu.clone())
             .or_else(|| memory.clone())
             .or_else(|| places.into_iter().map(|(_, place)| place).next());
-        Self { cpu, cpuacct, cpuset, memory, unified, any, cpu_stat, cpu_stat_local }
+        Self { cpu, cpuacct, cpuset, memory, unified, any, cpu_stat, cpu_stat_local, usage }
     }
 
     /// No hierarchy carries the mark.
@@ -129,6 +134,16 @@ impl CgroupDirs {
         let own = read(self.cpu_stat.as_ref());
         let local = read(self.cpu_stat_local.as_ref());
         Throttle { periods: own.periods, throttled_periods: own.throttled_periods, own_ns: own.throttled_ns, local_ns: local.throttled_ns }
+    }
+
+    /// CPU time of all that ran in it, from a file kept open, ns; `None` where no hierarchy that counts it carries the mark.
+    #[must_use]
+    pub fn usage_ns(&self) -> Option<u64> {
+        if self.cpuacct.as_ref()?.unified {
+            return read(self.usage.as_ref()).usage_ns;
+        }
+        let mut buffer = [0; NUMBER_LEN];
+        single(read_kept(self.usage.as_ref()?, &mut buffer).ok()?)
     }
 }
 
