@@ -9,7 +9,7 @@ use crate::parse::cgroup::identity::cut_at;
 use crate::parse::cgroup::membership::Membership;
 use crate::parse::text::single;
 
-use super::super::files::{open_in, read_kept};
+use super::super::files::{open_in, open_path, read_kept};
 use super::layout::Layout;
 
 /// `cpu.stat` is a dozen short lines.
@@ -43,8 +43,9 @@ pub struct CgroupDirs {
     pub(super) cpuset: Option<Place>,
     pub(super) memory: Option<Place>,
     pub(super) unified: Option<Place>,
-    /// One of any hierarchy, for its processes.
+    /// One of any hierarchy, for its processes, and the same kept open.
     any: Option<Place>,
+    any_open: Option<OwnedFd>,
     cpu_stat: Option<OwnedFd>,
     cpu_stat_local: Option<OwnedFd>,
     usage: Option<OwnedFd>,
@@ -108,13 +109,19 @@ impl CgroupDirs {
         let cpu = of("cpu");
         let (cpu_stat, cpu_stat_local) = (kept(cpu.as_ref(), "cpu.stat"), kept(cpu.as_ref(), "cpu.stat.local"));
         let (cpuacct, cpuset, memory) = (of("cpuacct"), of("cpuset"), of("memory"));
-        let usage = kept(cpuacct.as_ref(), cpuacct.as_ref().map_or("", |place| if place.unified { "cpu.stat" } else { "cpuacct.usage" }));
+        let usage = match &cpuacct {
+            Some(place) if !place.unified => kept(cpuacct.as_ref(), "cpuacct.usage"),
+            // The same file tells of throttling.
+            Some(_) if cpu == cpuacct => None,
+            _ => kept(cpuacct.as_ref(), "cpu.stat"),
+        };
         let any = unified
             .clone()
             .or_else(|| cpu.clone())
             .or_else(|| memory.clone())
             .or_else(|| places.into_iter().map(|(_, place)| place).next());
-        Self { cpu, cpuacct, cpuset, memory, unified, any, cpu_stat, cpu_stat_local, usage }
+        let any_open = any.as_ref().and_then(|place| open_path(&place.dir).ok());
+        Self { cpu, cpuacct, cpuset, memory, unified, any, any_open, cpu_stat, cpu_stat_local, usage }
     }
 
     /// No hierarchy carries the mark.
@@ -123,9 +130,9 @@ impl CgroupDirs {
         self.any.is_none()
     }
 
-    /// A directory whose `cgroup.procs` lists the container's processes.
-    pub(crate) fn members(&self) -> Option<&Path> {
-        self.any.as_ref().map(|place| place.dir.as_path())
+    /// A directory whose `cgroup.procs` lists the container's processes, and the same open where it could be.
+    pub(crate) fn members(&self) -> Option<(&Path, Option<&OwnedFd>)> {
+        self.any.as_ref().map(|place| (place.dir.as_path(), self.any_open.as_ref()))
     }
 
     /// Throttling now, from files kept open: cheap enough for every tick.
@@ -140,7 +147,7 @@ impl CgroupDirs {
     #[must_use]
     pub fn usage_ns(&self) -> Option<u64> {
         if self.cpuacct.as_ref()?.unified {
-            return read(self.usage.as_ref()).usage_ns;
+            return read(self.usage.as_ref().or(self.cpu_stat.as_ref())).usage_ns;
         }
         let mut buffer = [0; NUMBER_LEN];
         single(read_kept(self.usage.as_ref()?, &mut buffer).ok()?)
