@@ -40,7 +40,12 @@ impl Root {
     }
 
     pub(super) fn open_dir(&self, relative: &str) -> Result<OwnedFd, Errno> {
-        open_dir_in(&self.fd, relative.as_bytes())
+        self.open_dir_at(relative.as_bytes())
+    }
+
+    /// The same, of a path made without allocation.
+    pub(super) fn open_dir_at(&self, relative: &[u8]) -> Result<OwnedFd, Errno> {
+        open_dir_in(&self.fd, relative)
     }
 
     /// Where a symbolic link points.

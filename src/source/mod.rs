@@ -56,6 +56,8 @@ mod threads;
 mod watch;
 
 #[cfg(test)]
+mod allocation_tests;
+#[cfg(test)]
 mod exits_live_tests;
 #[cfg(test)]
 mod live_tests;

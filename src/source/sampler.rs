@@ -96,6 +96,8 @@ pub(super) struct Sampler {
     pub(super) pids: Vec<u32>,
     pub(super) members: Vec<u32>,
     pub(super) looks: Vec<(u32, Look)>,
+    pub(super) groups: Vec<Group>,
+    pub(super) moved: Vec<Group>,
 }
 
 /// When the next of each is due.
@@ -208,6 +210,8 @@ impl Sampler {
             pids: Vec::new(),
             members: Vec::new(),
             looks: Vec::new(),
+            groups: Vec::new(),
+            moved: Vec::new(),
             host,
             node,
             settings,

@@ -38,10 +38,12 @@ impl Sampler {
     /// Reads who is active.
     pub(super) fn tick(&mut self, now: Mono) {
         let spacing = nanoseconds(self.settings.resolution) / 2;
-        let groups: Vec<Group> = self.roster.active.keys().copied().collect();
+        let (mut groups, mut moved) = (std::mem::take(&mut self.groups), std::mem::take(&mut self.moved));
+        groups.clear();
+        moved.clear();
+        groups.extend(self.roster.active.keys());
         let mut news = false;
-        let mut moved: Vec<Group> = Vec::new();
-        for group in groups {
+        for group in groups.iter().copied() {
             let due = now.since(self.roster.read_at(group)) >= spacing;
             let Group::Container(key) = group else {
                 moved.extend(due.then_some(group));
@@ -62,10 +64,11 @@ impl Sampler {
         if news || !self.roster.gone.is_empty() {
             self.place();
         }
-        for group in moved {
+        for group in moved.iter().copied() {
             self.read_group(group, false);
             self.tick_threads(group);
         }
+        (self.groups, self.moved) = (groups, moved);
         self.flush();
     }
 
