@@ -49,6 +49,29 @@ pub struct CgroupDirs {
     cpu_stat: Option<OwnedFd>,
     cpu_stat_local: Option<OwnedFd>,
     usage: Option<OwnedFd>,
+    inodes: Inodes,
+}
+
+/// Inodes of its directories, as they were when these were found: a cgroup keeps its own for life.
+#[derive(Clone, Copy, Debug, Default)]
+struct Inodes {
+    unified: Option<u64>,
+    /// On version 1.
+    cpu: Option<u64>,
+    /// On version 1.
+    memory: Option<u64>,
+}
+
+impl Inodes {
+    fn of(unified: Option<&Place>, cpu: Option<&Place>, memory: Option<&Place>) -> Self {
+        let v1 = |place: Option<&Place>| place.filter(|place| !place.unified).and_then(inode_of);
+        Self { unified: unified.and_then(inode_of), cpu: v1(cpu), memory: v1(memory) }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "room host opens kernel files: here is where")]
+fn inode_of(place: &Place) -> Option<u64> {
+    std::fs::metadata(&place.dir).ok().map(|meta| std::os::unix::fs::MetadataExt::ino(&meta))
 }
 
 /// Throttling as the cgroup counts it, cumulative; wall time summed over CPUs.
@@ -76,15 +99,13 @@ impl CgroupDirs {
     /// Inode of its directory in the unified hierarchy, or in that of a v1 controller (`cpu` or `memory`): the cgroup's id
     /// there (kernfs numbers both alike). `None` while its process is not yet in that very hierarchy.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "room host opens kernel files: here is where")]
     pub fn inode(&self, controller: Option<&str>) -> Option<u64> {
-        let place = match controller {
-            None => &self.unified,
-            Some("cpu") => &self.cpu,
-            Some(_) => &self.memory,
-        };
-        let place = place.as_ref().filter(|place| place.unified == controller.is_none())?;
-        std::fs::metadata(&place.dir).ok().map(|meta| std::os::unix::fs::MetadataExt::ino(&meta))
+        let Inodes { unified, cpu, memory } = self.inodes;
+        match controller {
+            None => unified,
+            Some("cpu") => cpu,
+            Some(_) => memory,
+        }
     }
 
     /// Hierarchies whose path does not carry the mark hold the container's tasks in a cgroup shared with others
@@ -121,7 +142,8 @@ impl CgroupDirs {
             .or_else(|| memory.clone())
             .or_else(|| places.into_iter().map(|(_, place)| place).next());
         let any_open = any.as_ref().and_then(|place| open_path(&place.dir).ok());
-        Self { cpu, cpuacct, cpuset, memory, unified, any, any_open, cpu_stat, cpu_stat_local, usage }
+        let inodes = Inodes::of(unified.as_ref(), cpu.as_ref(), memory.as_ref());
+        Self { cpu, cpuacct, cpuset, memory, unified, any, any_open, cpu_stat, cpu_stat_local, usage, inodes }
     }
 
     /// No hierarchy carries the mark.
