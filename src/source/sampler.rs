@@ -149,7 +149,7 @@ fn switch_on(host: &Host, settings: &Sources) -> bool {
     match host.set_task_delayacct(true) {
         Ok(()) => true,
         Err(error) => {
-            tracing::warn!(%error, "kernel.task_delayacct could not be switched on: delays other than for a CPU stay unknown");
+            tracing::warn!(%error, "kernel.task_delayacct could not be switched on, which needs CAP_SYS_ADMIN and a writable /proc/sys: delays other than for a CPU stay unknown");
             false
         }
     }
