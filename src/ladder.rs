@@ -7,7 +7,7 @@
 mod checks;
 
 use crate::config::meaning::{Method, Sources, TaskDelayacct};
-use crate::model::{Absence, CgroupLayout, DelayKind, Evidence, Facts, SourceName, TaskstatsFacts};
+use crate::model::{Absence, Capability, CgroupLayout, DelayKind, Evidence, Facts, SourceName, TaskstatsFacts};
 
 pub use checks::{CheckItem, CheckStatus, checks};
 
@@ -142,7 +142,10 @@ fn taskstats(facts: &Facts, method: Method) -> Result<TaskstatsFacts, Absence> {
 }
 
 fn switches_on(facts: &Facts, sources: &Sources) -> bool {
-    sources.task_delayacct == TaskDelayacct::On && facts.task_delayacct == Some(false) && facts.task_delayacct_writable
+    sources.task_delayacct == TaskDelayacct::On && facts.task_delayacct == Some(false)
+        && facts.task_delayacct_writable
+        // Opening it is allowed to root, writing to whoever holds this (`sysctl_delayacct`, kernel/delayacct.c).
+        && facts.capabilities.has(Capability::SysAdmin)
 }
 
 /// A delay that only delay accounting knows.

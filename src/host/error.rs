@@ -67,6 +67,9 @@ impl std::fmt::Display for HostError {
                 "the kernel does not offer it: needs CONFIG_TASKSTATS, before 6.1 also the host's network namespace"
             }
             (Place::Forks, ErrorClass::Denied) => "not permitted: needs CAP_NET_ADMIN in the host's user namespace",
+            (Place::File(_), ErrorClass::Denied) if self.errno == Some(Errno::ROFS) => {
+                "is mounted read-only: write it on the node itself, or mount it writable"
+            }
             (_, ErrorClass::Denied) => "not permitted: run as root or with CAP_SYS_PTRACE",
             (_, ErrorClass::Unsupported) => "the kernel does not offer it or has it switched off",
             (_, ErrorClass::Absent) => "is not there: check where it is mounted",
@@ -179,6 +182,8 @@ mod tests {
     fn messages_name_the_place_and_the_cure() {
         let text = HostError::taskstats(Errno::PERM).to_string();
         assert_eq!(text, "taskstats: not permitted: needs CAP_NET_ADMIN in the host's user namespace (error 1)");
+        let text = HostError::file("/proc/sys/x", Errno::ROFS).to_string();
+        assert_eq!(text, r#""/proc/sys/x": is mounted read-only: write it on the node itself, or mount it writable (error 30)"#);
         assert_eq!(HostError::process(7, Errno::SRCH).to_string(), "process 7: is gone (error 3)");
         assert!(HostError::file("/a\nb", Errno::NOENT).to_string().starts_with(r#""/a\nb": is not there"#));
     }

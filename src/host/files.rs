@@ -27,8 +27,7 @@ pub(super) struct Root {
 
 impl Root {
     pub(super) fn open(path: &Path) -> Result<Self, HostError> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| HostError::file(path, errno))?;
+        let fd = open_path(path).map_err(|errno| HostError::file(path, errno))?;
         Ok(Self { fd, path: path.to_owned() })
     }
 
@@ -41,7 +40,12 @@ impl Root {
     }
 
     pub(super) fn open_dir(&self, relative: &str) -> Result<OwnedFd, Errno> {
-        open_dir_in(&self.fd, relative.as_bytes())
+        self.open_dir_at(relative.as_bytes())
+    }
+
+    /// The same, of a path made without allocation.
+    pub(super) fn open_dir_at(&self, relative: &[u8]) -> Result<OwnedFd, Errno> {
+        open_dir_in(&self.fd, relative)
     }
 
     /// Where a symbolic link points.
@@ -66,6 +70,11 @@ impl Root {
 /// Opens a file for reading. Not blocking, so that nothing found under a root can hang the agent.
 pub(super) fn open_in(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK, Mode::empty())
+}
+
+/// Opens a directory as a place to open others from.
+pub(super) fn open_path(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Opens a directory for listing.

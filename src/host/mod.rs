@@ -165,7 +165,7 @@ impl Host {
     /// `Gone` when the cgroup was removed.
     pub fn cgroup_pids(&self, dirs: &CgroupDirs, into: &mut Vec<u32>) -> Result<(), HostError> {
         into.clear();
-        dirs.members().map_or(Ok(()), |dir| cgroup::pids(dir, into))
+        dirs.members().map_or(Ok(()), |(dir, open)| cgroup::pids(dir, open, into))
     }
 
     /// The node's counters: everything but `sources`, `unexplained_ratio` and `mesh_proxies`, which others know.

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::model::{Absence, Capabilities, Capability, Facts, Namespaces, TaskstatsFacts};
 use crate::parse::node::proc_schedstat;
 use crate::parse::schedstat::schedstat;
-use crate::parse::text::{number32, shown, single};
+use crate::parse::text::{lines, number32, shown, single, words};
 
 use super::cgroup::Layout;
 use super::error::HostError;
@@ -30,6 +30,7 @@ pub(super) fn probe(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> Fa
     let own = status(proc, std::process::id(), "self");
     let capabilities = Capabilities(own.ok().and_then(|status| status.effective).unwrap_or(0));
     let btf = Path::new(BTF).exists();
+    let namespaces = namespaces(proc);
     let taskstats = taskstats(proc);
     Facts {
         kernel_release: identity.kernel_release.clone(),
@@ -46,17 +47,18 @@ pub(super) fn probe(proc: &Root, layout: &Layout, identity: &NodeIdentity) -> Fa
         irq_time: irq_time(proc),
         cgroups: layout.facts(),
         btf,
-        bpf: bpf(btf, capabilities),
+        bpf: bpf(btf, capabilities, namespaces),
         bpf_loaded: None,
         capabilities,
-        namespaces: namespaces(proc),
+        namespaces,
     }
 }
 
 /// What can be said of eBPF without loading a program (Documentation/bpf; CAP_BPF and CAP_PERFMON since 5.8).
-fn bpf(btf: bool, capabilities: Capabilities) -> Result<(), Absence> {
-    let enough = capabilities.has(Capability::SysAdmin) || capabilities.has(Capability::Bpf) && capabilities.has(Capability::Perfmon);
-    match (btf, enough) {
+/// The kernel asks for them in the initial user namespace (`bpf_capable`), whatever one has in another.
+fn bpf(btf: bool, capabilities: Capabilities, namespaces: Namespaces) -> Result<(), Absence> {
+    let held = capabilities.has(Capability::SysAdmin) || capabilities.has(Capability::Bpf) && capabilities.has(Capability::Perfmon);
+    match (btf, held && namespaces.user != Some(false)) {
         (false, _) => Err(Absence::NotSupported),
         (true, false) => Err(Absence::NoPermission),
         (true, true) => Ok(()),
@@ -79,9 +81,21 @@ fn writable(proc: &Root, name: &str) -> bool {
     std::fs::OpenOptions::new().write(true).open(proc.path(name)).is_ok()
 }
 
-/// Processes of the host can be read where its first one can.
+/// Processes of the host can be read where its first one can. Where it only seems not to be there, others' are hidden.
 fn procfs(proc: &Root) -> Result<(), Absence> {
-    stat(proc, 1).map(drop).map_err(|error| error.absence())
+    stat(proc, 1).map(drop).map_err(|error| match error.absence() {
+        Absence::Absent if hides_others(&proc.read("self/mountinfo", LARGE).unwrap_or_default()) => Absence::NoPermission,
+        reason => reason,
+    })
+}
+
+/// Whether a procfs is mounted so that processes of others do not show (`hidepid=2`, in words since 5.8; fs/proc/root.c).
+fn hides_others(mountinfo: &[u8]) -> bool {
+    let hides = |option: &[u8]| option.strip_prefix(b"hidepid=").is_some_and(|value| !matches!(value, b"0" | b"off"));
+    lines(mountinfo).any(|line| {
+        let mut after = words(line).skip_while(|word| *word != b"-").skip(1);
+        after.next() == Some(b"proc") && after.nth(1).is_some_and(|options| options.split(|byte| *byte == b',').any(hides))
+    })
 }
 
 /// taskstats numbers processes in the agent's own pid namespace: where the procfs belongs to another one, an answer
@@ -227,6 +241,36 @@ mod tests {
             (found.procfs, found.schedstat, found.proc_schedstat),
             (Err(Absence::Garbage), Err(Absence::Garbage), Err(Absence::Garbage))
         );
+    }
+
+    #[test]
+    fn a_procfs_that_hides_others_denies_and_does_not_lack_them() {
+        fn check(options: &str, expected: Absence) {
+            let line = format!("22 26 0:21 / /proc rw,nosuid - proc proc {options}\n");
+            assert_eq!(facts(&[("proc/self/mountinfo", &line)]).procfs, Err(expected), "{options}");
+        }
+        check("rw,hidepid=2", Absence::NoPermission);
+        check("rw,hidepid=invisible,gid=7", Absence::NoPermission);
+        check("rw,hidepid=ptraceable", Absence::NoPermission);
+        check("rw,hidepid=0", Absence::Absent);
+        check("rw,hidepid=off", Absence::Absent);
+        check("rw", Absence::Absent);
+        check("", Absence::Absent);
+    }
+
+    #[test]
+    fn programs_need_capabilities_in_the_initial_user_namespace() {
+        let all = Capabilities(u64::MAX);
+        let within = |user| Namespaces { user, ..Namespaces::default() };
+        for (btf, capabilities, user, expected) in [
+            (true, all, Some(true), Ok(())),
+            (true, all, None, Ok(())),
+            (true, all, Some(false), Err(Absence::NoPermission)),
+            (true, Capabilities(0), Some(true), Err(Absence::NoPermission)),
+            (false, all, Some(true), Err(Absence::NotSupported)),
+        ] {
+            assert_eq!(bpf(btf, capabilities, within(user)), expected, "{btf} {capabilities:?} {user:?}");
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ use super::files::{Root, SMALL, Walk, entries, open_dir_in, open_in, read_kept};
 const SCHEDSTAT_LEN: usize = 128;
 /// `stat`: 52 numbers and a name.
 const STAT_LEN: usize = 2048;
+/// A process or thread id, and the name of a file.
+const PATH_LEN: usize = 32;
 /// Threads listed of one process: more than the kernel's default limit for the whole system.
 const THREAD_LIMIT: usize = 1 << 18;
 /// Processes listed: the largest `kernel.pid_max`.
@@ -159,7 +161,8 @@ pub(super) fn thread_ids(proc: &Root, pid: u32, into: &mut Vec<u32>) -> Result<(
 /// Totals of every thread alive. A thread that exits meanwhile is passed over; those that exited before are not in it.
 pub(super) fn threads_schedstat(proc: &Root, pid: u32, mut each: impl FnMut(u32, Schedstat)) -> Result<(), HostError> {
     let fail = |errno| HostError::process(pid, errno);
-    let task = proc.open_dir(&format!("{pid}/task")).map_err(fail)?;
+    let mut space = [0; PATH_LEN];
+    let task = short(&mut space, format_args!("{pid}/task")).and_then(|path| proc.open_dir_at(path)).map_err(fail)?;
     let (mut seen, mut refused) = (0_usize, None);
     entries(&task, |name, _| {
         let Some(tid) = number_of(name) else { return Walk::Go };
@@ -176,13 +179,8 @@ pub(super) fn threads_schedstat(proc: &Root, pid: u32, mut each: impl FnMut(u32,
 }
 
 fn thread_schedstat(task: &OwnedFd, name: &[u8], tid: u32) -> Result<Schedstat, HostError> {
-    // A thread id and the file's name; without allocation, for this runs once a thread and tick.
-    let mut path = [0_u8; 32];
-    let mut rest = path.as_mut_slice();
-    let written = rest.write_all(name).and_then(|()| rest.write_all(b"/schedstat"));
-    let left = rest.len();
-    let path = path.get(..path.len().saturating_sub(left)).filter(|_| written.is_ok()).ok_or(HostError::malformed(Place::Process(tid)))?;
-    let fd = match open_in(task, path) {
+    let mut space = [0; PATH_LEN];
+    let fd = match short(&mut space, format_args!("{tid}/schedstat")).and_then(|path| open_in(task, path)) {
         // The thread went, or the kernel has no schedstat at all.
         Err(Errno::NOENT) if open_dir_in(task, name).is_ok() => {
             return Err(HostError::new(ErrorClass::Unsupported, Place::Process(tid)));
@@ -190,6 +188,14 @@ fn thread_schedstat(task: &OwnedFd, name: &[u8], tid: u32) -> Result<Schedstat, 
         other => other.map_err(|errno| HostError::process(tid, errno))?,
     };
     read_schedstat(&fd, tid)
+}
+
+/// A short path without allocation, for such run once a thread and tick.
+fn short<'a>(space: &'a mut [u8; PATH_LEN], path: std::fmt::Arguments<'_>) -> Result<&'a [u8], Errno> {
+    let mut rest = space.as_mut_slice();
+    let written = rest.write_fmt(path);
+    let left = rest.len();
+    space.get(..PATH_LEN.saturating_sub(left)).filter(|_| written.is_ok()).ok_or(Errno::NAMETOOLONG)
 }
 
 fn numbers(dir: &OwnedFd, into: &mut Vec<u32>, limit: usize) -> Result<(), Errno> {

@@ -1,7 +1,7 @@
 //! What `check` tells of this host: what is lost in a user's words, and what mends it.
 
-use crate::config::meaning::{Method, Sources};
-use crate::model::{Absence, BpfFacts, Capability, CgroupLayout, DelayKind, Facts, SourceName};
+use crate::config::meaning::{Method, Sources, TaskDelayacct};
+use crate::model::{Absence, BpfFacts, Capability, CgroupLayout, DelayKind, Facts, Namespaces, SourceName};
 
 use super::Plan;
 
@@ -78,7 +78,7 @@ pub fn checks(facts: &Facts, plan: &Plan, sources: &Sources) -> Vec<CheckItem> {
         bpf(facts, sources.method).fail_if(asked(Method::Bpf)),
         taskstats(facts, plan).fail_if(asked(Method::Taskstats) || nothing_left),
         taskstats_exits(facts, plan),
-        task_delayacct(facts, plan),
+        task_delayacct(facts, plan, sources.task_delayacct),
         schedstat(facts).fail_if(asked(Method::Schedstat) || nothing_left),
         cgroup(facts).fail_if(nothing_left),
         psi(facts),
@@ -88,6 +88,7 @@ pub fn checks(facts: &Facts, plan: &Plan, sources: &Sources) -> Vec<CheckItem> {
 }
 
 const HOST_PIDS: &str = "run it in the host's pid namespace: `hostPID: true` in Kubernetes, `--pid=host` in Docker";
+const BPF_HOST_USERS: &str = "the kernel loads programs only for the initial user namespace, whatever capabilities are held in another: run it there: `hostUsers: true` in Kubernetes, `--userns=host` in Docker";
 const NET_ADMIN: &str = "setcap cap_net_admin+ep \"$(command -v stallspan)\"";
 
 fn procfs(facts: &Facts) -> CheckItem {
@@ -102,9 +103,9 @@ fn procfs(facts: &Facts) -> CheckItem {
         Ok(()) => CheckItem::pass(ID, format!("processes can be read (kernel {})", facts.kernel_release.as_deref().unwrap_or("unknown"))),
         Err(Absence::NoPermission) => CheckItem::fail(
             ID,
-            "processes of other users may not be read",
+            "processes of other users may not be read (`hidepid` in the mount of /proc, or a missing capability)",
             "every delay of every container that does not run as the agent's own user",
-            "mount -o remount,hidepid=0 /proc  # lets every user see every process",
+            "mount -o remount,hidepid=0 /proc  # lets every user see every process; or give the agent CAP_SYS_PTRACE, which sees through it",
         ),
         Err(reason) => CheckItem::fail(
             ID,
@@ -125,7 +126,7 @@ fn bpf(facts: &Facts, method: Method) -> CheckItem {
                 ID,
                 format!("eBPF programs cannot be loaded ({})", absence.word()),
                 "single waits: stall events, longest wait, wall-clock time stalled, and who ran meanwhile",
-                bpf_cure(absence),
+                bpf_cure(absence, facts.namespaces),
             ),
         },
     }
@@ -147,8 +148,9 @@ fn bpf_loaded(loaded: Option<BpfFacts>) -> CheckItem {
     CheckItem::warn(ID, detail, lost.join("; "), "use a kernel of 6.6 or later; the other delays are not affected")
 }
 
-const fn bpf_cure(absence: Absence) -> &'static str {
+fn bpf_cure(absence: Absence, namespaces: Namespaces) -> &'static str {
     match absence {
+        Absence::NoPermission if namespaces.user == Some(false) => BPF_HOST_USERS,
         Absence::NoPermission => "setcap cap_bpf,cap_perfmon,cap_net_admin+ep \"$(command -v stallspan)\"",
         Absence::Absent | Absence::NotSupported => {
             "use a kernel of 5.8 or later built with CONFIG_DEBUG_INFO_BTF; until then delays are read from delay accounting"
@@ -209,8 +211,9 @@ fn taskstats_exits(facts: &Facts, plan: &Plan) -> CheckItem {
     }
 }
 
-fn task_delayacct(facts: &Facts, plan: &Plan) -> CheckItem {
+fn task_delayacct(facts: &Facts, plan: &Plan, wanted: TaskDelayacct) -> CheckItem {
     const ID: &str = "task_delayacct";
+    const LOST: &str = "block I/O, swap-in, reclaim, compaction, thrashing and write-protect-copy delays";
     match facts.task_delayacct {
         Some(true) => CheckItem::pass(ID, "on: tasks count all their delays from birth; those born before it was on stay unknown"),
         None if facts.taskstats.is_ok_and(|found| found.counting) => {
@@ -219,16 +222,28 @@ fn task_delayacct(facts: &Facts, plan: &Plan) -> CheckItem {
         Some(false) if plan.switch_delayacct_on => {
             CheckItem::pass(ID, "off: switched on while the agent runs, for tasks born meanwhile (sources.task_delayacct: on)")
         }
+        Some(false) if wanted == TaskDelayacct::On && facts.capabilities.has(Capability::SysAdmin) => CheckItem::warn(
+            ID,
+            "kernel.task_delayacct is 0, and /proc/sys is read-only here: it cannot be switched on (sources.task_delayacct: on)",
+            LOST,
+            "sysctl -w kernel.task_delayacct=1  # on the node itself; or mount the node's /proc writable (`procMount: Unmasked`, or a hostPath volume named in sources.procfs.root)",
+        ),
+        Some(false) if wanted == TaskDelayacct::On => CheckItem::warn(
+            ID,
+            "kernel.task_delayacct is 0, and the agent may not switch it on without CAP_SYS_ADMIN (sources.task_delayacct: on)",
+            LOST,
+            "sysctl -w kernel.task_delayacct=1  # on the node itself; or give the agent CAP_SYS_ADMIN in the host's user namespace",
+        ),
         Some(false) => CheckItem::warn(
             ID,
             "kernel.task_delayacct is 0",
-            "block I/O, swap-in, reclaim, compaction, thrashing and write-protect-copy delays",
+            LOST,
             "sysctl -w kernel.task_delayacct=1  # tasks started from then on count all their delays; costs a clock reading at each wait",
         ),
         None => CheckItem::warn(
             ID,
             "this kernel counts no delays and has no switch for it",
-            "block I/O, swap-in, reclaim, compaction, thrashing and write-protect-copy delays",
+            LOST,
             "use a kernel built with CONFIG_TASK_DELAY_ACCT, booted without `nodelayacct`",
         ),
     }

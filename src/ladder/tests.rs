@@ -114,6 +114,27 @@ fn the_configuration_may_switch_it_on_where_that_is_allowed() {
     check(true, TaskDelayacct::Leave, Some(false), false);
     check(true, TaskDelayacct::On, Some(true), false);
     check(true, TaskDelayacct::On, None, false);
+    let rootless = Facts { task_delayacct: Some(false), capabilities: Capabilities(0), ..fit() };
+    assert!(!plan(&rootless, &Sources { task_delayacct: TaskDelayacct::On, ..sources(Method::Auto) }).switch_delayacct_on);
+}
+
+#[test]
+fn what_stands_in_the_way_of_switching_it_on_or_of_programs_has_its_own_cure() {
+    let cure = |facts: &Facts, id: &str| {
+        let sources = Sources { task_delayacct: TaskDelayacct::On, ..sources(Method::Auto) };
+        let item = checks(facts, &plan(facts, &sources), &sources).into_iter().find(|item| item.id == id).unwrap();
+        assert_eq!(item.status, CheckStatus::Warn, "{item:?}");
+        format!("{} | {}", item.detail, item.cure.unwrap())
+    };
+    let off = Facts { task_delayacct: Some(false), task_delayacct_writable: false, ..fit() };
+    assert!(cure(&off, "task_delayacct").contains("read-only"), "with the capability it is the mount");
+    let without = Facts { capabilities: Capabilities(0), ..off };
+    let text = cure(&without, "task_delayacct");
+    assert!(text.contains("CAP_SYS_ADMIN") && !text.contains("read-only"), "{text}");
+    let inside = Facts { bpf: Err(Absence::NoPermission), namespaces: Namespaces { user: Some(false), ..fit().namespaces }, ..fit() };
+    let text = cure(&inside, "bpf");
+    assert!(text.contains("initial user namespace") && !text.contains("setcap"), "{text}");
+    assert!(cure(&Facts { bpf: Err(Absence::NoPermission), ..fit() }, "bpf").contains("setcap"));
 }
 
 #[test]

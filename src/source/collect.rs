@@ -49,7 +49,7 @@ impl Sampler {
     pub(super) fn read_everybody(&mut self) {
         let keys: Vec<ContainerKey> = self.roster.cells.keys().copied().collect();
         for key in keys {
-            self.read_group(Group::Container(key), true);
+            self.refresh(key, true);
         }
         let lone = |pid: &u32, container| matches!(self.roster.group_of(*pid, container), Group::Lone(_));
         let processes = self.roster.processes.iter().filter(|(_, process)| !process.kernel && !process.ended);

@@ -18,6 +18,9 @@
 //! its threads (`ages`), so a thread that is just ending does not count twice; delays that
 //! the kernel never counted are unknown.
 //!
+//! Who stands still costs next to nothing: a container whose cgroup used no CPU since its last full reading is not asked about
+//! its processes (`still`), but by whoever wants a reading now.
+//!
 //! Threads are read one by one where spans name them (`watch`, `named`), and only there.
 //!
 //! Kernel threads are read at collections only, and only to hold the sum of all tasks against the node's (`conservation`).
@@ -47,14 +50,19 @@ mod roster;
 mod sampler;
 mod serve;
 mod singles;
+mod still;
 mod sweep;
 mod threads;
 mod watch;
 
 #[cfg(test)]
+mod allocation_tests;
+#[cfg(test)]
 mod exits_live_tests;
 #[cfg(test)]
 mod live_tests;
+#[cfg(test)]
+mod still_live_tests;
 #[cfg(test)]
 mod thread_tests;
 

@@ -57,8 +57,13 @@ impl Sampler {
         let living = |pid: &&u32| self.roster.processes.get(pid).is_some_and(|process| !process.ended);
         members.extend(cell.members.iter().filter(living));
         let any_ended = members.len() < cell.members.len();
+        // Before the question: what runs meanwhile is seen at the next one.
+        let usage = cell.usage_ns();
         let (at, complete) = self.look(&members);
         if complete {
+            if let Some(cell) = self.roster.cells.get_mut(&key) {
+                cell.still.read_fully(usage, at);
+            }
             self.write_container(key, at, everybody);
             self.note_crowd(key, at);
         }
@@ -66,6 +71,32 @@ impl Sampler {
         if any_ended {
             self.bury(key);
         }
+    }
+
+    /// Whether a container has nothing new to tell, and as of when.
+    pub(super) fn stands_still(&self, key: ContainerKey) -> Option<Mono> {
+        let at = mono_now();
+        let cell = self.roster.cells.get(&key)?;
+        cell.still.holds(cell.usage_ns(), at).then_some(at)
+    }
+
+    /// Reads a container in the regular course: one that stands still is not asked, its totals are what they were.
+    pub(super) fn refresh(&mut self, key: ContainerKey, everybody: bool) {
+        match self.stands_still(key) {
+            Some(at) => self.write_still(key, at, everybody),
+            None => self.read_container(key, everybody),
+        }
+    }
+
+    /// Writes down what a container that stands still told at its last full reading.
+    pub(super) fn write_still(&mut self, key: ContainerKey, at: Mono, everybody: bool) {
+        let Roster { cells, processes, .. } = &mut self.roster;
+        for pid in cells.get(&key).map(|cell| cell.members.as_slice()).unwrap_or_default() {
+            if let Some(process) = processes.get_mut(pid).filter(|process| !process.ended) {
+                process.read_at = at;
+            }
+        }
+        self.put_down(key, at, everybody);
     }
 
     /// Lets go of ended processes that are no longer there.
@@ -79,10 +110,8 @@ impl Sampler {
     }
 
     pub(super) fn write_container(&mut self, key: ContainerKey, at: Mono, everybody: bool) {
-        let evidence = self.meter.evidence();
         let Some(cell) = self.roster.cells.get_mut(&key) else { return };
         let throttle_moved = cell.account.throttled(cell.dirs.as_ref().and_then(|dirs| dirs.throttle().best_ns()));
-        cell.read_at = at;
         if let [pid] = cell.members.as_slice()
             && let Some(process) = self.roster.processes.get_mut(pid).filter(|process| !process.ended)
             && (throttle_moved || cell.tasks != process.thread_count)
@@ -94,6 +123,15 @@ impl Sampler {
         note_known(cell, processes, &self.host);
         let of = |pid: &u32| processes.get(pid).filter(|process| !process.ended);
         cell.tasks = cell.members.iter().filter_map(of).fold(0, |sum: u32, process| sum.saturating_add(process.thread_count.max(1)));
+        self.put_down(key, at, everybody);
+    }
+
+    /// Writes the totals of a container as they stand, as of this time.
+    fn put_down(&mut self, key: ContainerKey, at: Mono, everybody: bool) {
+        let evidence = self.meter.evidence();
+        let Roster { cells, processes, .. } = &mut self.roster;
+        let Some(cell) = cells.get_mut(&key) else { return };
+        cell.read_at = at;
         let totals = cell.account.totals(cell.known_of_some);
         let reading = Reading { subject: Subject::Container(key), at, totals, evidence, tasks: cell.tasks, uncounted: cell.uncounted };
         if let Some(born) = cell.born.filter(|born| cell.recorded_at == Mono(0) && *born < at) {
@@ -140,6 +178,7 @@ impl Sampler {
     fn ask(&mut self, pids: &[u32], doubtful: &mut Vec<u32>) -> (Mono, bool) {
         let mut looks = std::mem::take(&mut self.looks);
         let begin = mono_now();
+        self.asked = self.asked.saturating_add(u64::try_from(pids.len()).unwrap_or(u64::MAX));
         self.meter.read(&self.host, &mut self.roster, pids, &mut looks);
         let asked = Asked { begin, end: mono_now() };
         let at = begin.plus(asked.end.since(begin) / 2);

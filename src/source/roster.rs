@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::account::{ContainerAccount, Known, ProcessAccount};
 use super::ages::Ages;
+use super::still::Still;
 use super::threads::Threads;
 use crate::containers::Home;
 use crate::host::{CgroupDirs, ProcessHandle};
@@ -71,6 +72,8 @@ pub(super) struct Cell {
     pub(super) read_at: Mono,
     /// What its cgroup files said last; stays when they are gone.
     pub(super) stat: CgroupStat,
+    /// Whether it stands still.
+    pub(super) still: Still,
     /// CPU time of its cgroup when its counters began.
     pub(super) usage_base: Option<u64>,
 }
@@ -85,6 +88,11 @@ impl Cell {
             self.usage_base = if self.born.is_some() { Some(0) } else { stat.cpu_usage_ns };
         }
         self.stat = stat;
+    }
+
+    /// CPU time of its cgroup now; `None` where that is not counted, or its directories are not known.
+    pub(super) fn usage_ns(&self) -> Option<u64> {
+        self.dirs.as_ref().and_then(CgroupDirs::usage_ns)
     }
 
     /// Its totals. An ending thread is told without what it ran since the last tick, which for short-lived ones is much; its
@@ -195,7 +203,7 @@ impl Roster {
     }
 
     /// Moves a process to where the index places it.
-    pub(super) fn settle(&mut self, pid: u32, container: Option<ContainerKey>) {
+    pub(super) fn settle(&mut self, pid: u32, container: Option<ContainerKey>, now: Mono) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         let before = std::mem::replace(&mut process.container, container);
         if before != container {
@@ -205,6 +213,7 @@ impl Roster {
             && let Err(place) = cell.members.binary_search(&pid)
         {
             cell.members.insert(place, pid);
+            cell.still.shake(now);
         }
     }
 

@@ -83,6 +83,8 @@ pub(super) struct Sampler {
     pub(super) swept: Option<Mono>,
     /// Length of the kernel's clock tick, in which it tells start times.
     pub(super) tick_ns: u64,
+    /// Questions about processes so far.
+    pub(super) asked: u64,
     /// Readings to be recorded.
     pub(super) out: Vec<Reading>,
     pub(super) finished: Vec<ContainerSnapshot>,
@@ -94,6 +96,8 @@ pub(super) struct Sampler {
     pub(super) pids: Vec<u32>,
     pub(super) members: Vec<u32>,
     pub(super) looks: Vec<(u32, Look)>,
+    pub(super) groups: Vec<Group>,
+    pub(super) moved: Vec<Group>,
 }
 
 /// When the next of each is due.
@@ -145,7 +149,7 @@ fn switch_on(host: &Host, settings: &Sources) -> bool {
     match host.set_task_delayacct(true) {
         Ok(()) => true,
         Err(error) => {
-            tracing::warn!(%error, "kernel.task_delayacct could not be switched on: delays other than for a CPU stay unknown");
+            tracing::warn!(%error, "kernel.task_delayacct could not be switched on, which needs CAP_SYS_ADMIN and a writable /proc/sys: delays other than for a CPU stay unknown");
             false
         }
     }
@@ -197,6 +201,7 @@ impl Sampler {
             started: now,
             swept: None,
             tick_ns,
+            asked: 0,
             out: Vec::new(),
             finished: Vec::new(),
             waiting: VecDeque::new(),
@@ -205,6 +210,8 @@ impl Sampler {
             pids: Vec::new(),
             members: Vec::new(),
             looks: Vec::new(),
+            groups: Vec::new(),
+            moved: Vec::new(),
             host,
             node,
             settings,
@@ -256,6 +263,8 @@ impl Sampler {
         }
         self.plan = ladder::plan(&facts, &self.settings);
         self.supplied = supplied(&self.plan);
+        // What is known of everybody changed with it.
+        self.roster.cells.values_mut().for_each(|cell| cell.still.forget());
     }
 
     /// The instant at which something is due.

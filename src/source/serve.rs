@@ -38,22 +38,37 @@ impl Sampler {
     /// Reads who is active.
     pub(super) fn tick(&mut self, now: Mono) {
         let spacing = nanoseconds(self.settings.resolution) / 2;
-        let groups: Vec<Group> = self.roster.active.keys().copied().collect();
+        let (mut groups, mut moved) = (std::mem::take(&mut self.groups), std::mem::take(&mut self.moved));
+        groups.clear();
+        moved.clear();
+        groups.extend(self.roster.active.keys());
         let mut news = false;
-        for group in &groups {
-            if let Group::Container(key) = group {
-                news = self.find_new_members(*key) || news;
+        for group in groups.iter().copied() {
+            let due = now.since(self.roster.read_at(group)) >= spacing;
+            let Group::Container(key) = group else {
+                moved.extend(due.then_some(group));
+                continue;
+            };
+            match self.stands_still(key) {
+                Some(at) if due => {
+                    self.write_still(key, at, false);
+                    self.tick_threads(group);
+                }
+                Some(_) => {}
+                None => {
+                    news = self.find_new_members(key) || news;
+                    moved.extend(due.then_some(group));
+                }
             }
         }
         if news || !self.roster.gone.is_empty() {
             self.place();
         }
-        for group in groups {
-            if now.since(self.roster.read_at(group)) >= spacing {
-                self.read_group(group, false);
-                self.tick_threads(group);
-            }
+        for group in moved.iter().copied() {
+            self.read_group(group, false);
+            self.tick_threads(group);
         }
+        (self.groups, self.moved) = (groups, moved);
         self.flush();
     }
 

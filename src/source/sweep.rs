@@ -7,6 +7,7 @@ use super::ages::Ages;
 use super::lives::Birth;
 use super::roster::{Cell, Group, Process};
 use super::sampler::Sampler;
+use super::still::Still;
 use super::threads::Threads;
 use crate::containers::Home;
 use crate::host::HostError;
@@ -183,7 +184,7 @@ impl Sampler {
         }
         self.open_cells(&live, &moves, now);
         for (pid, container) in moves {
-            self.roster.settle(pid, container);
+            self.roster.settle(pid, container, now);
         }
         self.close_cells(&live);
         self.attach_cgroups(&live);
@@ -216,6 +217,7 @@ impl Sampler {
                 recorded_at: Mono(0),
                 read_at: Mono(0),
                 stat: CgroupStat::default(),
+                still: Still::default(),
                 usage_base: None,
             };
             self.roster.cells.insert(container.key, cell);

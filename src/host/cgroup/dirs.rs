@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use crate::parse::cgroup::cpu::{CpuStat, cpu_stat};
 use crate::parse::cgroup::identity::cut_at;
 use crate::parse::cgroup::membership::Membership;
+use crate::parse::text::single;
 
-use super::super::files::{open_in, read_kept};
+use super::super::files::{open_in, open_path, read_kept};
 use super::layout::Layout;
 
 /// `cpu.stat` is a dozen short lines.
 const CPU_STAT_LEN: usize = 2048;
+/// `cpuacct.usage` is one number of at most 20 digits.
+const NUMBER_LEN: usize = 32;
 
 /// A cgroup in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +35,7 @@ impl Place {
     }
 }
 
-/// The directories of one container's (or service's) cgroup. Keeps `cpu.stat` and `cpu.stat.local` open.
+/// The directories of one container's (or service's) cgroup. Keeps `cpu.stat`, `cpu.stat.local` and the file of its CPU time open.
 #[derive(Debug, Default)]
 pub struct CgroupDirs {
     pub(super) cpu: Option<Place>,
@@ -40,10 +43,35 @@ pub struct CgroupDirs {
     pub(super) cpuset: Option<Place>,
     pub(super) memory: Option<Place>,
     pub(super) unified: Option<Place>,
-    /// One of any hierarchy, for its processes.
+    /// One of any hierarchy, for its processes, and the same kept open.
     any: Option<Place>,
+    any_open: Option<OwnedFd>,
     cpu_stat: Option<OwnedFd>,
     cpu_stat_local: Option<OwnedFd>,
+    usage: Option<OwnedFd>,
+    inodes: Inodes,
+}
+
+/// Inodes of its directories, as they were when these were found: a cgroup keeps its own for life.
+#[derive(Clone, Copy, Debug, Default)]
+struct Inodes {
+    unified: Option<u64>,
+    /// On version 1.
+    cpu: Option<u64>,
+    /// On version 1.
+    memory: Option<u64>,
+}
+
+impl Inodes {
+    fn of(unified: Option<&Place>, cpu: Option<&Place>, memory: Option<&Place>) -> Self {
+        let v1 = |place: Option<&Place>| place.filter(|place| !place.unified).and_then(inode_of);
+        Self { unified: unified.and_then(inode_of), cpu: v1(cpu), memory: v1(memory) }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "room host opens kernel files: here is where")]
+fn inode_of(place: &Place) -> Option<u64> {
+    std::fs::metadata(&place.dir).ok().map(|meta| std::os::unix::fs::MetadataExt::ino(&meta))
 }
 
 /// Throttling as the cgroup counts it, cumulative; wall time summed over CPUs.
@@ -71,15 +99,13 @@ impl CgroupDirs {
     /// Inode of its directory in the unified hierarchy, or in that of a v1 controller (`cpu` or `memory`): the cgroup's id
     /// there (kernfs numbers both alike). `None` while its process is not yet in that very hierarchy.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "room host opens kernel files: here is where")]
     pub fn inode(&self, controller: Option<&str>) -> Option<u64> {
-        let place = match controller {
-            None => &self.unified,
-            Some("cpu") => &self.cpu,
-            Some(_) => &self.memory,
-        };
-        let place = place.as_ref().filter(|place| place.unified == controller.is_none())?;
-        std::fs::metadata(&place.dir).ok().map(|meta| std::os::unix::fs::MetadataExt::ino(&meta))
+        let Inodes { unified, cpu, memory } = self.inodes;
+        match controller {
+            None => unified,
+            Some("cpu") => cpu,
+            Some(_) => memory,
+        }
     }
 
     /// Hierarchies whose path does not carry the mark hold the container's tasks in a cgroup shared with others
@@ -104,12 +130,20 @@ impl CgroupDirs {
         let cpu = of("cpu");
         let (cpu_stat, cpu_stat_local) = (kept(cpu.as_ref(), "cpu.stat"), kept(cpu.as_ref(), "cpu.stat.local"));
         let (cpuacct, cpuset, memory) = (of("cpuacct"), of("cpuset"), of("memory"));
+        let usage = match &cpuacct {
+            Some(place) if !place.unified => kept(cpuacct.as_ref(), "cpuacct.usage"),
+            // The same file tells of throttling.
+            Some(_) if cpu == cpuacct => None,
+            _ => kept(cpuacct.as_ref(), "cpu.stat"),
+        };
         let any = unified
             .clone()
             .or_else(|| cpu.clone())
             .or_else(|| memory.clone())
             .or_else(|| places.into_iter().map(|(_, place)| place).next());
-        Self { cpu, cpuacct, cpuset, memory, unified, any, cpu_stat, cpu_stat_local }
+        let any_open = any.as_ref().and_then(|place| open_path(&place.dir).ok());
+        let inodes = Inodes::of(unified.as_ref(), cpu.as_ref(), memory.as_ref());
+        Self { cpu, cpuacct, cpuset, memory, unified, any, any_open, cpu_stat, cpu_stat_local, usage, inodes }
     }
 
     /// No hierarchy carries the mark.
@@ -118,9 +152,9 @@ impl CgroupDirs {
         self.any.is_none()
     }
 
-    /// A directory whose `cgroup.procs` lists the container's processes.
-    pub(crate) fn members(&self) -> Option<&Path> {
-        self.any.as_ref().map(|place| place.dir.as_path())
+    /// A directory whose `cgroup.procs` lists the container's processes, and the same open where it could be.
+    pub(crate) fn members(&self) -> Option<(&Path, Option<&OwnedFd>)> {
+        self.any.as_ref().map(|place| (place.dir.as_path(), self.any_open.as_ref()))
     }
 
     /// Throttling now, from files kept open: cheap enough for every tick.
@@ -129,6 +163,16 @@ impl CgroupDirs {
         let own = read(self.cpu_stat.as_ref());
         let local = read(self.cpu_stat_local.as_ref());
         Throttle { periods: own.periods, throttled_periods: own.throttled_periods, own_ns: own.throttled_ns, local_ns: local.throttled_ns }
+    }
+
+    /// CPU time of all that ran in it, from a file kept open, ns; `None` where no hierarchy that counts it carries the mark.
+    #[must_use]
+    pub fn usage_ns(&self) -> Option<u64> {
+        if self.cpuacct.as_ref()?.unified {
+            return read(self.usage.as_ref().or(self.cpu_stat.as_ref())).usage_ns;
+        }
+        let mut buffer = [0; NUMBER_LEN];
+        single(read_kept(self.usage.as_ref()?, &mut buffer).ok()?)
     }
 }
 

@@ -231,5 +231,5 @@ fn unlimited_is_known_and_absent() {
     let stat = tree.stat("0::/docker/{id}");
     assert_eq!((stat.cpu_limit, stat.cpu_limit_known), (None, true));
     let dirs = tree.dirs("0::/docker/{id}");
-    assert_eq!(dirs.members(), Some(tree.dir.path().join("cgroup/docker").join(ID).as_path()));
+    assert_eq!(dirs.members().map(|(dir, _)| dir), Some(tree.dir.path().join("cgroup/docker").join(ID).as_path()));
 }

@@ -5,13 +5,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, fstat};
 use rustix::io::Errno;
 
 use crate::parse::cgroup::tree::procs;
 
 use super::super::error::{ErrorClass, HostError};
-use super::super::files::{LARGE, Walk, entries, read_path};
+use super::super::files::{LARGE, Walk, entries, open_in, read_kept, read_path};
 
 /// Cgroups below one container that are looked into at every reading, ten microseconds each: a container may make a million,
 /// and processes in those past the bound are found by the sweep over all processes.
@@ -22,6 +22,10 @@ const COUNT_LIMIT: usize = 1 << 14;
 const SEARCH_LIMIT: usize = 1 << 17;
 /// Levels below where a walk begins.
 const DEPTH_LIMIT: usize = 64;
+/// Room for the ids of some hundred processes.
+const FEW_PROCESSES_LEN: usize = 4096;
+/// A process id and its line end.
+const LONGEST_PID: usize = 12;
 /// Processes listed of one container.
 const PROCESS_LIMIT: usize = 1 << 20;
 
@@ -56,8 +60,12 @@ fn open_dir(path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
 }
 
-/// Processes of a cgroup and all below it, ascending, each once.
-pub(crate) fn pids(top: &Path, into: &mut Vec<u32>) -> Result<(), HostError> {
+/// Processes of a cgroup and all below it, ascending, each once. `open`: the same directory, where it is kept open.
+pub(crate) fn pids(top: &Path, open: Option<&OwnedFd>, into: &mut Vec<u32>) -> Result<(), HostError> {
+    into.clear();
+    if open.is_some_and(|open| pids_of_one(open, into)) {
+        return Ok(());
+    }
     into.clear();
     let mut result = Ok(());
     walk(top, CONTAINER_LIMIT, DEPTH_LIMIT, |dir, depth| {
@@ -75,6 +83,27 @@ pub(crate) fn pids(top: &Path, into: &mut Vec<u32>) -> Result<(), HostError> {
         Err(error) if error.class() == ErrorClass::Absent => Err(HostError::file(top, Errno::NODEV)),
         other => other,
     }
+}
+
+/// The few processes of a cgroup that has none below it, as nearly all: without a walk, and without allocating. `false`: it may
+/// have others, or more. The file is opened each time: version 1 keeps answering an open one with the list that it made
+/// for the first read (`cgroup_pidlist_start`, kernel/cgroup/cgroup-v1.c).
+fn pids_of_one(open: &OwnedFd, into: &mut Vec<u32>) -> bool {
+    // A directory is linked from above, from itself, and from each one below (kernfs: `set_nlink(inode, subdirs + 2)`).
+    if !fstat(open).is_ok_and(|stat| stat.st_nlink == 2) {
+        return false;
+    }
+    let mut buffer = [0; FEW_PROCESSES_LEN];
+    let Some(text) = open_in(open, b"cgroup.procs").ok().as_ref().and_then(|fd| read_kept(fd, &mut buffer).ok()) else { return false };
+    // A list that does not fit a page is cut after a whole line.
+    if text.len() + LONGEST_PID > FEW_PROCESSES_LEN {
+        return false;
+    }
+    into.extend(procs(text));
+    // In the order of pids, but for pid namespaces within.
+    into.sort_unstable();
+    into.dedup();
+    true
 }
 
 /// Directories of a hierarchy, the root included; `None` where there are too many to count.
@@ -115,18 +144,49 @@ mod tests {
         dir
     }
 
+    /// The same answer, whether the directory is kept open or not.
+    fn listed(top: &Path, got: &mut Vec<u32>) -> Result<(), HostError> {
+        let mut kept = got.clone();
+        let open = super::super::super::files::open_path(top).ok();
+        let outcome = pids(top, open.as_ref(), &mut kept);
+        pids(top, None, got)?;
+        assert_eq!((outcome.is_ok(), &kept), (true, &*got));
+        outcome
+    }
+
+    #[test]
+    fn a_cgroup_that_stands_alone_is_listed_as_any_other() {
+        let dir = tree(&[("few", "5\n3\n5\n"), ("none", ""), ("parent", "4\n"), ("parent/child", "6\n")]);
+        let many: String = (1_000_000..1_000_600).map(|pid| format!("{pid}\n")).collect();
+        std::fs::create_dir(dir.path().join("many")).unwrap();
+        std::fs::write(dir.path().join("many/cgroup.procs"), many).unwrap();
+        for (name, count) in [("few", 2), ("none", 0), ("parent", 2), ("many", 600)] {
+            let mut got = Vec::new();
+            listed(&dir.path().join(name), &mut got).unwrap();
+            assert_eq!(got.len(), count, "{name}");
+        }
+        let open = super::super::super::files::open_path(&dir.path().join("few")).unwrap();
+        // Not every file system counts links as the kernel's own do; where this one does not, the walk answers.
+        let counts = std::os::unix::fs::MetadataExt::nlink(&std::fs::metadata(dir.path().join("few")).unwrap()) == 2;
+        assert_eq!(pids_of_one(&open, &mut Vec::new()), counts, "nothing below it");
+        for name in ["parent", "many"] {
+            let open = super::super::super::files::open_path(&dir.path().join(name)).unwrap();
+            assert!(!pids_of_one(&open, &mut Vec::new()), "{name}");
+        }
+    }
+
     #[test]
     fn processes_of_the_whole_subtree_once_each() {
         let dir = tree(&[("c", "5\n3\n"), ("c/init.scope", "9\n3\n"), ("c/a/b", "7\n"), ("other", "1\n")]);
         let mut got = vec![99];
-        pids(&dir.path().join("c"), &mut got).unwrap();
+        listed(&dir.path().join("c"), &mut got).unwrap();
         assert_eq!(got, [3, 5, 7, 9]);
     }
 
     #[test]
     fn a_removed_cgroup_is_gone() {
         let dir = tree(&[]);
-        assert!(pids(&dir.path().join("c"), &mut Vec::new()).unwrap_err().is_gone());
+        assert!(listed(&dir.path().join("c"), &mut Vec::new()).unwrap_err().is_gone());
     }
 
     #[test]
@@ -148,7 +208,7 @@ mod tests {
             std::fs::write(child.join("cgroup.procs"), "7\n").unwrap();
         }
         let mut got = Vec::new();
-        pids(&dir.path().join("c"), &mut got).unwrap();
+        listed(&dir.path().join("c"), &mut got).unwrap();
         assert_eq!(got, [3, 5, 7]);
     }
 
