@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
-use crate::enrich::{self, Enriched, Scan};
-use crate::export::Exporters;
+use crate::enrich::{self, Scan, Skipped};
+use crate::export::{Exporters, Spare};
 use crate::ingest::{Handler, Request};
 use crate::model::{Answer, Code, Ending, Match, Mono, Peer, Refusal, Signal, Subject, Unenriched};
 use crate::runtime::Buffers;
@@ -102,7 +102,7 @@ impl Hop {
             return Err(Refusal::new(Code::Unimplemented, cure));
         };
         let recent = self.recent.as_deref().map(|recent| (recent, Passing::new(instant_now())));
-        let mut ledger = Ledger { counters: &self.counters, signal, spans: 0, ending: Ending::Failed, recent };
+        let mut ledger = Ledger { counters: &self.counters, signal, spans: 0, ending: Ending::Failed, enriched: None, spare: None, recent };
         let body = match signal {
             Signal::Traces => {
                 let scanned = enrich::scan(body, peer, &self.settings);
@@ -111,12 +111,15 @@ impl Hop {
                     Refusal::new(Code::InvalidArgument, fault.to_string())
                 })?;
                 ledger.spans = scan.spans();
-                self.enriched(&mut scan, deadline, peer, &mut ledger).await
+                let original = scan.body().clone();
+                let enriched = self.enriched(&mut scan, deadline, peer, &mut ledger).await;
+                ledger.spare = (enriched.len() > original.len()).then(|| Spare::new(original));
+                enriched
             }
             Signal::Metrics | Signal::Logs => body,
         };
         let buffer = body.clone();
-        let answer = self.exporters.send(names, signal, body, deadline).await;
+        let answer = self.exporters.send_or_spare(names, signal, body, ledger.spare.as_ref(), deadline).await;
         self.buffers.give_back(buffer);
         Span::current().record("accepted", answer.is_ok());
         if let (Some((_, passing)), Err(refusal)) = (&mut ledger.recent, &answer) {
@@ -140,7 +143,7 @@ impl Hop {
             let _covered = self.sampler.cover_threads(&subjects, &threads, until, hold_until).await;
         }
         let enriched = enrich::apply_onto(scan, &targets, &self.view, &self.settings, |room| self.buffers.take(room));
-        self.count(&enriched);
+        ledger.enriched = Some((enriched.enriched, enriched.skipped));
         Span::current().record("spans", enriched.spans).record("enriched", enriched.enriched);
         enriched.body
     }
@@ -189,12 +192,6 @@ impl Hop {
         threads.truncate(MOST_THREADS);
         threads
     }
-
-    fn count(&self, enriched: &Enriched) {
-        self.counters.enriched(enriched.enriched);
-        self.counters.unenriched(Unenriched::Unmatched, enriched.skipped.unmatched);
-        self.counters.unenriched(Unenriched::TooLarge, enriched.skipped.over_limit);
-    }
 }
 
 /// Whoever has a number on the spans.
@@ -209,12 +206,22 @@ struct Ledger<'a> {
     signal: Signal,
     spans: u64,
     ending: Ending,
+    /// Spans that got numbers, and those that did not.
+    enriched: Option<(u64, Skipped)>,
+    /// The request as it came, where it grew.
+    spare: Option<Spare>,
     recent: Option<(&'a Recent, Passing)>,
 }
 
 impl Drop for Ledger<'_> {
     fn drop(&mut self) {
         self.counters.settled(self.signal, self.ending, self.spans);
+        if let Some((enriched, skipped)) = self.enriched {
+            let sent_as_they_came = if self.spare.as_ref().is_some_and(Spare::taken) { enriched } else { 0 };
+            self.counters.enriched(enriched - sent_as_they_came);
+            self.counters.unenriched(Unenriched::Unmatched, skipped.unmatched);
+            self.counters.unenriched(Unenriched::TooLarge, skipped.over_limit + sent_as_they_came);
+        }
         if let Some((recent, passing)) = self.recent.take() {
             recent.ended(passing, self.ending, instant_now());
         }
