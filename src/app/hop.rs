@@ -1,5 +1,6 @@
 //! The hop: one request in, enriched, downstream's answer out.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -75,6 +76,10 @@ impl Handler for Hop {
         self.owners.greet(peer)
     }
 
+    fn hold_connection(&self) -> Option<Box<dyn Any + Send>> {
+        Some(Box::new(self.counters.open_connection()))
+    }
+
     fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
         let span = if self.own_spans {
             tracing::info_span!(
@@ -95,6 +100,8 @@ impl Handler for Hop {
 impl Hop {
     async fn answer(&self, request: Request) -> Answer {
         let Request { signal, body, deadline, peer } = request;
+        let arrived = body.len();
+        let mut held = self.counters.hold_request(bytes_of(arrived));
         let peer = self.owners.known(peer);
         let Some(names) = self.pipelines.of(signal) else {
             let signal = signal.word();
@@ -118,6 +125,9 @@ impl Hop {
             }
             Signal::Metrics | Signal::Logs => body,
         };
+        if ledger.spare.is_some() {
+            held.resize(bytes_of(arrived.saturating_add(body.len())));
+        }
         let buffer = body.clone();
         let answer = self.exporters.send_or_spare(names, signal, body, ledger.spare.as_ref(), deadline).await;
         self.buffers.give_back(buffer);
@@ -192,6 +202,10 @@ impl Hop {
         threads.truncate(MOST_THREADS);
         threads
     }
+}
+
+fn bytes_of(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 /// Whoever has a number on the spans.
