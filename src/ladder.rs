@@ -9,7 +9,7 @@ mod checks;
 use crate::config::meaning::{Method, Sources, TaskDelayacct};
 use crate::model::{Absence, Capability, CgroupLayout, DelayKind, Evidence, Facts, SourceName, TaskstatsFacts};
 
-pub use checks::{CheckItem, CheckStatus, checks};
+pub use checks::{CheckItem, CheckStatus, THIS_BINARY, checks};
 
 /// The struct version with which each delay came (include/uapi/linux/taskstats.h), in the order of [`DelayKind::ALL`].
 const SINCE_VERSION: [u16; 8] = [0, 0, 0, 0, 11, 9, 13, 14];

@@ -60,7 +60,7 @@ pub fn schedstat(data: &[u8]) {
         black_box((stat.is_kernel_thread(), stat.is_zombie()));
     }
     if let Ok(told) = node::proc_schedstat(data) {
-        let lines = data.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"cpu")).count();
+        let lines = data.split(|byte| *byte == b'\n').filter(|line| line.trim_ascii_start().starts_with(b"cpu")).count();
         assert!(told.cpus.len() <= lines, "more CPUs than lines: {told:?}");
     }
 }

@@ -67,6 +67,7 @@ pub struct Agent {
     tasks: Tasks,
     metrics: Option<Task<()>>,
     telemetry: Arc<Telemetry>,
+    outlet: Arc<OwnOutlet>,
     shutdown_timeout: Duration,
 }
 
@@ -113,7 +114,8 @@ impl Agent {
             }
             None => Vec::new(),
         };
-        telemetry.connect(Arc::new(OwnOutlet(exporters.clone())));
+        let outlet = Arc::new(OwnOutlet::new(exporters.clone()));
+        telemetry.connect(outlet.clone());
         watch_containerd(&config, People::new(host, Arc::clone(&node), sampler.clone()), &tasks, &stop);
         let metrics = start_metrics(&config, &node, &exporters, &telemetry, about, &tasks, &sampler, &stop);
         Ok(Self {
@@ -128,6 +130,7 @@ impl Agent {
             tasks,
             metrics,
             telemetry,
+            outlet,
             shutdown_timeout: config.service.shutdown_timeout,
         })
     }
@@ -173,18 +176,26 @@ impl Agent {
 
     /// Takes no new work, answers what is in flight, sends the last metrics, ends every task and thread.
     pub async fn stop(self) {
+        let over = instant_now() + self.shutdown_timeout + LAST_WORDS;
+        let left = || over.saturating_duration_since(instant_now()).clamp(LEAST_WORDS, LAST_WORDS);
         self.stop.request();
         self.running.shutdown(self.shutdown_timeout).await;
+        drop(self.running);
         if let Some(metrics) = self.metrics {
-            // Its own last words are bounded; this only guards against a runtime that is stuck.
-            let _ended = timeout(LAST_METRICS * 3, metrics).await;
+            // Its last words began with the stop; what is left of its time is all that downstream gets.
+            let _ended = timeout(left(), metrics).await;
         }
         self.sampler.stop();
         // Ends within one reading; a panic there was counted and told already.
         let _ended = self.tasks.blocking("sampler's end", move || self.thread.join()).await;
-        self.telemetry.shutdown(LAST_WORDS).await;
+        self.telemetry.shutdown(left()).await;
         self.drained.request();
-        let _ended = timeout(LAST_WORDS, self.tasks.all_ended()).await;
+        // The last to hold connections to downstream.
+        self.outlet.close();
+        if timeout(left(), self.tasks.all_ended()).await.is_err() {
+            let still: Vec<_> = self.tasks.list().into_iter().filter(|task| task.open > 0).map(|task| task.name).collect();
+            tracing::debug!(?still, "the process ends before all of its tasks");
+        }
     }
 }
 
@@ -192,8 +203,10 @@ impl Agent {
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 /// Time for the last metrics export.
 const LAST_METRICS: Duration = Duration::from_secs(2);
-/// Time for own telemetry and stray tasks at the end.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Time for own telemetry and stray tasks at the end, beyond `service.shutdown_timeout`.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The least of it, however long everything before took.
+const LEAST_WORDS: Duration = Duration::from_millis(100);
 
 fn node(config: &Config) -> Node {
     let history = history::Settings {

@@ -33,6 +33,8 @@ pub async fn look(config: &Config) -> Vec<CheckItem> {
         }
         Err(why) => vec![no_host(&why)],
     };
+    let binary = std::env::current_exe().ok();
+    items.iter_mut().for_each(|item| name_the_binary(item, binary.as_deref()));
     items.push(containerd(config.containers.containerd.as_ref()).await);
     items.extend(files(config));
     let mut connecting = config.exporters.clone();
@@ -46,6 +48,12 @@ pub async fn look(config: &Config) -> Vec<CheckItem> {
         Err(why) => items.push(no_exporter(why.to_string())),
     }
     items
+}
+
+/// The one that was looked from need not be the one in the path, and root's path is another.
+fn name_the_binary(item: &mut CheckItem, binary: Option<&Path>) {
+    let (Some(cure), Some(binary)) = (&mut item.cure, binary) else { return };
+    *cure = cure.replace(ladder::THIS_BINARY, &format!("'{}'", binary.display()));
 }
 
 /// Files that would be written to. Looking at them creates none.
@@ -103,20 +111,23 @@ async fn containerd(settings: Option<&Containerd>) -> CheckItem {
         Err(absence) => CheckItem {
             lost: Some("names of pods, containers and images; containers are known by their cgroup path only".to_owned()),
             cure: Some(cure(absence, settings)),
-            ..item("containerd", severity(absence, settings), format!("{socket}: {}", absence.word()))
+            ..item("containerd", severity(settings), format!("{socket}: {}", absence.word()))
         },
     }
 }
 
-/// A host without containerd at the default place is a host without containerd; one that somebody pointed us at must answer.
-fn severity(absence: Absence, settings: &Containerd) -> CheckStatus {
-    let by_default = settings.socket == Path::new(DEFAULT_SOCKET);
-    if absence == Absence::Absent && by_default { CheckStatus::Warn } else { CheckStatus::Fail }
+/// Nobody asked for the one at the default place: without it, containers are known by their paths. One that somebody pointed
+/// us at must answer.
+fn severity(settings: &Containerd) -> CheckStatus {
+    if settings.socket == Path::new(DEFAULT_SOCKET) { CheckStatus::Warn } else { CheckStatus::Fail }
 }
 
 fn cure(absence: Absence, settings: &Containerd) -> String {
     match absence {
-        Absence::NoPermission => format!("ls -l {}", settings.socket.display()),
+        Absence::NoPermission => format!(
+            "run the agent as root or in the group that owns {}, or set containers.containerd.enabled: false to do without names",
+            settings.socket.display()
+        ),
         Absence::Absent => {
             "start containerd, correct containers.containerd.endpoint, or set containers.containerd.enabled: false where there is none"
                 .to_owned()
@@ -149,4 +160,24 @@ async fn first_answer(settings: Containerd) -> Result<usize, Absence> {
 
 fn item(id: &'static str, status: CheckStatus, detail: String) -> CheckItem {
     CheckItem { id, status, detail, lost: None, cure: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_socket_that_somebody_named_must_answer() {
+        let at = |socket: &str| Containerd { socket: socket.into(), namespaces: Vec::new(), timeout: Duration::from_secs(1) };
+        assert_eq!(severity(&at(DEFAULT_SOCKET)), CheckStatus::Warn);
+        assert_eq!(severity(&at("/run/k3s/containerd/containerd.sock")), CheckStatus::Fail);
+        assert!(cure(Absence::NoPermission, &at(DEFAULT_SOCKET)).starts_with("run the agent as root"));
+    }
+
+    #[test]
+    fn a_cure_names_the_binary_that_was_asked() {
+        let mut item = CheckItem::warn("taskstats", "", "", format!("setcap cap_net_admin+ep {}", ladder::THIS_BINARY));
+        name_the_binary(&mut item, Some(Path::new("/opt/new stallspan")));
+        assert_eq!(item.cure.as_deref(), Some("setcap cap_net_admin+ep '/opt/new stallspan'"));
+    }
 }

@@ -1,5 +1,6 @@
 //! The hop: one request in, enriched, downstream's answer out.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
-use crate::enrich::{self, Enriched, Scan};
-use crate::export::Exporters;
+use crate::enrich::{self, Scan, Skipped};
+use crate::export::{Exporters, Spare};
 use crate::ingest::{Handler, Request};
 use crate::model::{Answer, Code, Ending, Match, Mono, Peer, Refusal, Signal, Subject, Unenriched};
 use crate::runtime::Buffers;
@@ -75,6 +76,10 @@ impl Handler for Hop {
         self.owners.greet(peer)
     }
 
+    fn hold_connection(&self) -> Option<Box<dyn Any + Send>> {
+        Some(Box::new(self.counters.open_connection()))
+    }
+
     fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
         let span = if self.own_spans {
             tracing::info_span!(
@@ -95,6 +100,8 @@ impl Handler for Hop {
 impl Hop {
     async fn answer(&self, request: Request) -> Answer {
         let Request { signal, body, deadline, peer } = request;
+        let arrived = body.len();
+        let mut held = self.counters.hold_request(bytes_of(arrived));
         let peer = self.owners.known(peer);
         let Some(names) = self.pipelines.of(signal) else {
             let signal = signal.word();
@@ -102,7 +109,7 @@ impl Hop {
             return Err(Refusal::new(Code::Unimplemented, cure));
         };
         let recent = self.recent.as_deref().map(|recent| (recent, Passing::new(instant_now())));
-        let mut ledger = Ledger { counters: &self.counters, signal, spans: 0, ending: Ending::Failed, recent };
+        let mut ledger = Ledger { counters: &self.counters, signal, spans: 0, ending: Ending::Failed, enriched: None, spare: None, recent };
         let body = match signal {
             Signal::Traces => {
                 let scanned = enrich::scan(body, peer, &self.settings);
@@ -111,12 +118,18 @@ impl Hop {
                     Refusal::new(Code::InvalidArgument, fault.to_string())
                 })?;
                 ledger.spans = scan.spans();
-                self.enriched(&mut scan, deadline, peer, &mut ledger).await
+                let original = scan.body().clone();
+                let enriched = self.enriched(&mut scan, deadline, peer, &mut ledger).await;
+                ledger.spare = (enriched.len() > original.len()).then(|| Spare::new(original));
+                enriched
             }
             Signal::Metrics | Signal::Logs => body,
         };
+        if ledger.spare.is_some() {
+            held.resize(bytes_of(arrived.saturating_add(body.len())));
+        }
         let buffer = body.clone();
-        let answer = self.exporters.send(names, signal, body, deadline).await;
+        let answer = self.exporters.send_or_spare(names, signal, body, ledger.spare.as_ref(), deadline).await;
         self.buffers.give_back(buffer);
         Span::current().record("accepted", answer.is_ok());
         if let (Some((_, passing)), Err(refusal)) = (&mut ledger.recent, &answer) {
@@ -140,7 +153,7 @@ impl Hop {
             let _covered = self.sampler.cover_threads(&subjects, &threads, until, hold_until).await;
         }
         let enriched = enrich::apply_onto(scan, &targets, &self.view, &self.settings, |room| self.buffers.take(room));
-        self.count(&enriched);
+        ledger.enriched = Some((enriched.enriched, enriched.skipped));
         Span::current().record("spans", enriched.spans).record("enriched", enriched.enriched);
         enriched.body
     }
@@ -189,12 +202,10 @@ impl Hop {
         threads.truncate(MOST_THREADS);
         threads
     }
+}
 
-    fn count(&self, enriched: &Enriched) {
-        self.counters.enriched(enriched.enriched);
-        self.counters.unenriched(Unenriched::Unmatched, enriched.skipped.unmatched);
-        self.counters.unenriched(Unenriched::TooLarge, enriched.skipped.over_limit);
-    }
+fn bytes_of(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
 }
 
 /// Whoever has a number on the spans.
@@ -209,12 +220,22 @@ struct Ledger<'a> {
     signal: Signal,
     spans: u64,
     ending: Ending,
+    /// Spans that got numbers, and those that did not.
+    enriched: Option<(u64, Skipped)>,
+    /// The request as it came, where it grew.
+    spare: Option<Spare>,
     recent: Option<(&'a Recent, Passing)>,
 }
 
 impl Drop for Ledger<'_> {
     fn drop(&mut self) {
         self.counters.settled(self.signal, self.ending, self.spans);
+        if let Some((enriched, skipped)) = self.enriched {
+            let sent_as_they_came = if self.spare.as_ref().is_some_and(Spare::taken) { enriched } else { 0 };
+            self.counters.enriched(enriched - sent_as_they_came);
+            self.counters.unenriched(Unenriched::Unmatched, skipped.unmatched);
+            self.counters.unenriched(Unenriched::TooLarge, skipped.over_limit + sent_as_they_came);
+        }
         if let Some((recent, passing)) = self.recent.take() {
             recent.ended(passing, self.ending, instant_now());
         }

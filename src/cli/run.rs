@@ -24,12 +24,12 @@ pub(super) fn run(arguments: &ConfigArguments) -> ExitCode {
     }
 }
 
-/// Comes back after SIGTERM or SIGINT, or with the reason why it could not start.
+/// Comes back after SIGTERM, SIGINT or SIGQUIT, or with the reason why it could not start.
 fn start(config: Config) -> anyhow::Result<()> {
     let runtime = runtime()?;
     runtime.block_on(async {
         let telemetry = app::start_telemetry(&config)?;
-        let interrupted = interrupted()?;
+        let (interrupted, hung_up) = (interrupted()?, hung_up()?);
         let agent = Agent::start(config, telemetry).await?;
         for (protocol, address) in agent.addresses() {
             tracing::info!(?protocol, %address, "listening");
@@ -37,7 +37,10 @@ fn start(config: Config) -> anyhow::Result<()> {
         for address in agent.page_addresses() {
             tracing::info!(protocol = %"health_check", %address, "listening");
         }
-        interrupted.await;
+        tokio::select! {
+            () = interrupted => (),
+            () = hung_up => (),
+        }
         tracing::info!("stopping: requests in flight are answered first");
         agent.stop().await;
         Ok(())
@@ -55,14 +58,27 @@ pub(super) fn runtime_of_two() -> std::io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(2).thread_name("stallspan").enable_all().build()
 }
 
-/// Done at the first SIGTERM or SIGINT from now on.
+/// Done at the first SIGTERM, SIGINT or SIGQUIT from now on.
 pub(super) fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => (),
             _ = interrupt.recv() => (),
+            _ = quit.recv() => (),
         }
+    })
+}
+
+/// Never done. A service manager's `reload` sends SIGHUP, which would end the process with what it switched on still on.
+fn hung_up() -> std::io::Result<impl Future<Output = ()>> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hang_up.recv().await.is_some() {
+            tracing::info!("SIGHUP: the configuration is read at start only; restart to apply");
+        }
+        std::future::pending().await
     })
 }

@@ -17,10 +17,12 @@ use super::grpc::GrpcExporter;
 use super::http::HttpExporter;
 use super::proxy::Proxies;
 use super::retry::persist;
+use super::spare::{Limit, Spare, too_large};
 use crate::config::meaning::{Exporter, Retry};
 use crate::model::{Answer, Code, Refusal, Signal};
 use crate::otlp::status;
 use crate::runtime::Tasks;
+use crate::runtime::clock::instant_now;
 
 /// Time for one probe.
 const PROBE: Duration = Duration::from_secs(3);
@@ -43,8 +45,8 @@ pub struct Exporters {
 
 #[derive(Debug)]
 enum One {
-    Grpc(GrpcExporter, Retry, Duration),
-    Http(HttpExporter, Retry, Duration),
+    Grpc(GrpcExporter, Retry, Duration, Limit),
+    Http(HttpExporter, Retry, Duration, Limit),
     Debug(DebugExporter),
     File(FileExporter),
 }
@@ -78,11 +80,19 @@ impl Exporters {
     /// # Errors
     /// A refusal where any refused: one worth another try if there is such, else the first.
     pub async fn send(&self, names: &[String], signal: Signal, body: Bytes, deadline: Instant) -> Answer {
+        self.send_or_spare(names, signal, body, None, deadline).await
+    }
+
+    /// The same with a smaller request for exporters whose downstream finds `body` too large.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; where the spare was sent, its refusal.
+    pub async fn send_or_spare(&self, names: &[String], signal: Signal, body: Bytes, spare: Option<&Spare>, deadline: Instant) -> Answer {
         match names {
             [] => Err(Refusal::new(Code::Unimplemented, format!("no pipeline takes {}", signal.word()))),
-            [name] => self.send_to(name, signal, body, deadline).await,
+            [name] => self.send_to(name, signal, body, spare, deadline).await,
             _ => {
-                let sent: Vec<_> = names.iter().map(|name| Box::pin(self.send_to(name, signal, body.clone(), deadline))).collect();
+                let sent: Vec<_> = names.iter().map(|name| Box::pin(self.send_to(name, signal, body.clone(), spare, deadline))).collect();
                 all_accepted(join(sent).await)
             }
         }
@@ -111,31 +121,70 @@ impl Exporters {
         }
     }
 
-    async fn send_to(&self, name: &str, signal: Signal, body: Bytes, deadline: Instant) -> Answer {
-        match self.by_name.get(name) {
-            None => Err(Refusal::new(Code::Internal, format!("no exporter is called `{name}`"))),
-            Some(One::Debug(exporter)) => exporter.send(signal, body).await,
-            Some(One::File(exporter)) => exporter.send(signal, body).await,
-            Some(One::Grpc(exporter, retry, timeout)) => {
-                let prepared = exporter.prepare(signal, body).await?;
-                persist(*retry, *timeout, deadline, prepared).await
+    async fn send_to(&self, name: &str, signal: Signal, body: Bytes, spare: Option<&Spare>, deadline: Instant) -> Answer {
+        let Some(one) = self.by_name.get(name) else {
+            return Err(Refusal::new(Code::Internal, format!("no exporter is called `{name}`")));
+        };
+        let Some((limit, spare)) = one.limit().zip(spare) else { return one.send(signal, body, false, deadline).await };
+        let length = body.len();
+        if limit.holds_for(length, instant_now()) {
+            return one.send(signal, spare.take(), false, deadline).await;
+        }
+        match one.send(signal, body, true, deadline).await {
+            Err(refusal) if too_large(&refusal) => {
+                let why = refusal.message;
+                tracing::warn!(
+                    exporter = name,
+                    bytes = length,
+                    why,
+                    "too large for downstream with the waiting times on it: sent as it came"
+                );
+                let answer = one.send(signal, spare.take(), false, deadline).await;
+                if answer.is_ok() {
+                    limit.met(length, instant_now());
+                }
+                answer
             }
-            Some(One::Http(exporter, retry, timeout)) => {
-                let prepared = exporter.prepare(signal, body).await?;
-                persist(*retry, *timeout, deadline, prepared).await
-            }
+            answer => answer,
         }
     }
 }
 
 impl One {
+    /// What is known of downstream's limit; `None` where there is no downstream.
+    fn limit(&self) -> Option<&Limit> {
+        match self {
+            Self::Grpc(.., limit) | Self::Http(.., limit) => Some(limit),
+            Self::Debug(_) | Self::File(_) => None,
+        }
+    }
+
+    /// `has_spare`: no try is repeated that downstream found too large.
+    async fn send(&self, signal: Signal, body: Bytes, has_spare: bool, deadline: Instant) -> Answer {
+        let again = move |refusal: &Refusal| status::retryable(refusal) && !(has_spare && too_large(refusal));
+        match self {
+            Self::Debug(exporter) => exporter.send(signal, body).await,
+            Self::File(exporter) => exporter.send(signal, body).await,
+            Self::Grpc(exporter, retry, timeout, _) => {
+                let prepared = exporter.prepare(signal, body).await?;
+                persist(*retry, *timeout, deadline, again, prepared).await
+            }
+            Self::Http(exporter, retry, timeout, _) => {
+                let prepared = exporter.prepare(signal, body).await?;
+                persist(*retry, *timeout, deadline, again, prepared).await
+            }
+        }
+    }
+
     fn open(config: &Exporter, proxies: &Proxies, tasks: &Tasks) -> Result<Self, String> {
         Ok(match config {
             Exporter::OtlpGrpc(otlp) => {
-                Self::Grpc(GrpcExporter::open(otlp, proxies, tasks.named("export connection"), tasks.clone())?, otlp.retry, otlp.timeout)
+                let exporter = GrpcExporter::open(otlp, proxies, tasks.named("export connection"), tasks.clone())?;
+                Self::Grpc(exporter, otlp.retry, otlp.timeout, Limit::default())
             }
             Exporter::OtlpHttp(otlp) => {
-                Self::Http(HttpExporter::open(otlp, proxies, &tasks.named("export connection"), tasks.clone())?, otlp.retry, otlp.timeout)
+                let exporter = HttpExporter::open(otlp, proxies, &tasks.named("export connection"), tasks.clone())?;
+                Self::Http(exporter, otlp.retry, otlp.timeout, Limit::default())
             }
             Exporter::Debug(verbosity) => Self::Debug(DebugExporter::new(*verbosity, tasks.clone())),
             Exporter::File(path) => Self::File(FileExporter::open(path, tasks.clone())?),

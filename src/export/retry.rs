@@ -6,7 +6,6 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::meaning::Retry;
 use crate::model::{Answer, Code, Refusal};
-use crate::otlp::status;
 use crate::runtime::Backoff;
 use crate::runtime::clock::instant_now;
 
@@ -18,13 +17,19 @@ pub trait Attempt: Sync {
 
 /// Attempts until one is accepted, refused for good, or until the least of `deadline` and the policy's
 /// `max_elapsed_time` leaves no time for another try; then the last refusal stands. Each attempt has to be
-/// over `timeout` after its start, and at `deadline` at the latest.
+/// over `timeout` after its start, and at `deadline` at the latest. `again`: which refusals are worth another.
 ///
 /// Dropping the future ends the attempt in progress, and no other follows.
 ///
 /// # Errors
 /// The last refusal.
-pub async fn persist(policy: Retry, timeout: Duration, deadline: Instant, request: impl Attempt) -> Answer {
+pub async fn persist(
+    policy: Retry,
+    timeout: Duration,
+    deadline: Instant,
+    again: impl Fn(&Refusal) -> bool,
+    request: impl Attempt,
+) -> Answer {
     let start = instant_now();
     let end = last_start(policy, start, deadline);
     let mut backoff = Backoff::new(policy.initial_interval, policy.max_interval);
@@ -40,7 +45,7 @@ pub async fn persist(policy: Retry, timeout: Duration, deadline: Instant, reques
             Ok(Err(refusal)) => refusal,
             Err(_) => cut_off(now, over, over == deadline, last.take()),
         };
-        if !policy.enabled || !status::retryable(&refusal) {
+        if !policy.enabled || !again(&refusal) {
             return Err(refusal);
         }
         let pause = match refusal.retry_after {
@@ -81,6 +86,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::otlp::status;
 
     fn policy(initial: u64, max_elapsed: u64) -> Retry {
         Retry {
@@ -112,7 +118,7 @@ mod tests {
     async fn run_within(policy: Retry, timeout: u64, deadline: u64, answers: &[Option<Answer>]) -> (Answer, usize, u64) {
         let start = Instant::now();
         let script = Script { attempts: AtomicUsize::new(0), answers: answers.to_vec() };
-        let answer = persist(policy, Duration::from_secs(timeout), start + Duration::from_secs(deadline), &script).await;
+        let answer = persist(policy, Duration::from_secs(timeout), start + Duration::from_secs(deadline), status::retryable, &script).await;
         (answer, script.attempts.into_inner(), start.elapsed().as_secs())
     }
 

@@ -1,10 +1,13 @@
 //! TLS of the client: whom to trust, what to show, and files that may change on disk.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
@@ -56,8 +59,10 @@ fn client_config(tls: &ClientTls, protocol: &str) -> Result<ClientConfig, String
         ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions).map_err(|why| why.to_string())?;
     let builder = if tls.insecure_skip_verify {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustsAnyone { provider }))
+    } else if let Some(file) = &tls.ca_file {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustsFile::open(file, provider)?))
     } else {
-        builder.with_root_certificates(authorities(tls)?)
+        builder.with_root_certificates(authorities())
     };
     let mut config = match (&tls.cert_file, &tls.key_file) {
         (Some(cert), Some(key)) => builder
@@ -71,18 +76,70 @@ fn client_config(tls: &ClientTls, protocol: &str) -> Result<ClientConfig, String
     Ok(config)
 }
 
-/// The system's authorities unless a file is named. A system without any is no error here: nobody is trusted then, and
-/// the handshake says so.
-fn authorities(tls: &ClientTls) -> Result<RootCertStore, String> {
-    if let Some(file) = &tls.ca_file {
-        return pem::authorities(file);
-    }
+/// The system's authorities. A system without any is no error here: nobody is trusted then, and the handshake says so.
+fn authorities() -> RootCertStore {
     let mut store = RootCertStore::empty();
     let (_, _) = store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if store.is_empty() {
         tracing::warn!("this system has no certificate authorities: no server will be trusted; set tls.ca_file or install ca-certificates");
     }
-    Ok(store)
+    store
+}
+
+/// `ca_file`: authorities, or the server's own self-signed certificate, which as an authority's would otherwise be turned down.
+#[derive(Debug)]
+struct TrustsFile {
+    verifier: Arc<WebPkiServerVerifier>,
+    known: Vec<CertificateDer<'static>>,
+}
+
+impl TrustsFile {
+    fn open(file: &Path, provider: Arc<CryptoProvider>) -> Result<Self, String> {
+        let roots = Arc::new(pem::authorities(file)?);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+        Ok(Self { verifier: verifier.map_err(|why| format!("{}: {why}", file.display()))?, known: pem::certificates(file)? })
+    }
+}
+
+impl ServerCertVerifier for TrustsFile {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.verifier.verify_server_cert(shown, others, name, ocsp, now) {
+            Err(why) if pem::is_trusted_itself(&why, shown, &self.known) => {
+                verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 /// `insecure_skip_verify`: encrypted, but to whom is not asked. Signatures are still checked.

@@ -158,7 +158,10 @@ impl Connection {
         .await;
         if ended {
             let io = Pin::into_inner(connection).into_parts().io.into_inner();
-            hang_up(io, self.activity.has_unread()).await;
+            tokio::select! {
+                () = hang_up(io, self.activity.has_unread()) => {}
+                () = self.door.house.end.wait() => {}
+            }
         }
     }
 
@@ -181,15 +184,18 @@ async fn supervise<C>(
     mut poll: impl FnMut(Pin<&mut C>, &mut Context<'_>) -> Poll<()>,
 ) -> bool {
     let house = &connection.door.house;
-    let overdue = || connection.activity.due(head, idle);
     let (mut stopping, mut leave_by) = (false, None);
     loop {
+        // Who has not brought a whole head by the end of service has no request in flight.
+        let (head, idle) = if stopping { (GOODBYE, GOODBYE) } else { (head, idle) };
+        let overdue = || connection.activity.due(head, idle);
         let look_again = leave_by.or_else(overdue).unwrap_or_else(|| after(LOOK_AGAIN));
         tokio::select! {
             () = poll_fn(|context| poll(driven.as_mut(), context)) => return true,
             () = house.stop.wait(), if !stopping => {
                 stopping = true;
                 last_request(driven.as_mut());
+                leave_by = Some(after(GOODBYE));
             }
             () = house.end.wait() => return false,
             () = sleep_until(look_again) => {

@@ -171,10 +171,7 @@ fn is_protobuf(kind: &[u8]) -> bool {
 
 fn coding_of(name: &[u8]) -> Result<Coding, Problem> {
     let name = String::from_utf8_lossy(name);
-    match Coding::named(&name) {
-        Some(coding) if coding != Coding::Deflate => Ok(coding),
-        _ => Err(Problem::UnknownCoding(name.chars().take(50).collect())),
-    }
+    Coding::named(&name).ok_or_else(|| Problem::UnknownCoding(name.chars().take(50).collect()))
 }
 
 fn timeout_of(value: &[u8]) -> Result<Duration, Problem> {

@@ -82,7 +82,11 @@ where
     let coding = coding_of(&head.headers)?;
     let arrived_by = instant_now().checked_add(bounds.read_timeout).unwrap_or_else(instant_now);
     let mut ticket = door.share.ticket();
-    let wire = whole(body, bounds.body, &mut ticket, arrived_by).await?;
+    let wire = tokio::select! {
+        biased;
+        wire = whole(body, bounds.body, &mut ticket, arrived_by) => wire?,
+        () = door.house.cut.wait() => return Err(Problem::Stopping.into()),
+    };
     let size = wire.len();
     let decoding = move || {
         let inflated = inflate(coding, wire, bounds.body, &mut ticket)?;

@@ -6,7 +6,7 @@
 use std::io::Read;
 
 use bytes::Bytes;
-use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
+use flate2::bufread::MultiGzDecoder;
 
 use super::budget::Ticket;
 use super::problem::Problem;
@@ -30,8 +30,6 @@ pub enum Coding {
     Gzip,
     /// RFC 8878, several frames allowed.
     Zstd,
-    /// RFC 1950; HTTP only.
-    Deflate,
 }
 
 impl Coding {
@@ -39,17 +37,10 @@ impl Coding {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let name = name.trim();
-        [
-            ("", Self::Identity),
-            ("identity", Self::Identity),
-            ("gzip", Self::Gzip),
-            ("x-gzip", Self::Gzip),
-            ("zstd", Self::Zstd),
-            ("deflate", Self::Deflate),
-        ]
-        .into_iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name))
-        .map(|(_, coding)| coding)
+        [("", Self::Identity), ("identity", Self::Identity), ("gzip", Self::Gzip), ("x-gzip", Self::Gzip), ("zstd", Self::Zstd)]
+            .into_iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, coding)| coding)
     }
 }
 
@@ -66,13 +57,6 @@ pub fn inflate(coding: Coding, body: Bytes, limit: usize, ticket: &mut Ticket) -
     match coding {
         Coding::Identity => {}
         Coding::Gzip => out.fill(MultiGzDecoder::new(&*body), broken)?,
-        Coding::Deflate => {
-            let mut rest = &*body;
-            out.fill(ZlibDecoder::new(&mut rest), broken)?;
-            if !rest.is_empty() {
-                return Err(Problem::Broken("bytes follow the end of the deflated body".to_owned()));
-            }
-        }
         Coding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(&*body).map_err(broken)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
@@ -90,7 +74,7 @@ fn announced(coding: Coding, body: &[u8]) -> Option<usize> {
             usize::try_from(u32::from_le_bytes(*trailer)).ok()?
         }
         Coding::Zstd => usize::try_from(zstd::zstd_safe::get_frame_content_size(body).ok()??).ok()?,
-        Coding::Identity | Coding::Deflate => return None,
+        Coding::Identity => return None,
     };
     let possible = coding == Coding::Zstd || length <= body.len().saturating_mul(DEFLATE_RATIO);
     possible.then_some(length)
@@ -156,12 +140,6 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn deflate(body: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(body).unwrap();
-        encoder.finish().unwrap()
-    }
-
     fn zstd(body: &[u8]) -> Vec<u8> {
         zstd::encode_all(body, 1).unwrap()
     }
@@ -171,7 +149,7 @@ mod tests {
     }
 
     type Pack = fn(&[u8]) -> Vec<u8>;
-    const PACKS: [(Coding, Pack); 4] = [(Coding::Gzip, gzip), (Coding::Deflate, deflate), (Coding::Zstd, zstd), (Coding::Zstd, zstd_sized)];
+    const PACKS: [(Coding, Pack); 3] = [(Coding::Gzip, gzip), (Coding::Zstd, zstd), (Coding::Zstd, zstd_sized)];
 
     fn run(coding: Coding, body: Vec<u8>, budget: usize) -> Result<(Bytes, usize), Problem> {
         let budget = Budget::new(budget);
@@ -248,7 +226,7 @@ mod tests {
             (" GZip ", Some(Coding::Gzip)),
             ("x-gzip", Some(Coding::Gzip)),
             ("zstd", Some(Coding::Zstd)),
-            ("deflate", Some(Coding::Deflate)),
+            ("deflate", None),
             ("br", None),
             ("gzip, zstd", None),
         ] {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -140,6 +141,9 @@ impl Listener {
         match UnixListener::bind(path) {
             Ok(listener) => Ok(Self::Unix(listener, SocketFile(path.to_owned()))),
             Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
+                if !is_socket(path) {
+                    return Err(format!("{}: it is there already and is no socket; move it away or choose another path", path.display()));
+                }
                 // Left behind by one that was killed, or alive?
                 match UnixStream::connect(path).await {
                     Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
@@ -188,6 +192,11 @@ fn tcp_peer(stream: TcpStream, from: SocketAddr) -> (Box<dyn Io>, Peer) {
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().ok().map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()));
     (Box::new(stream), Peer { ip: Some(from.ip().to_canonical()), port: Some(from.port()), local, ..Peer::default() })
+}
+
+/// Whatever else is there is not ours to take away. What cannot be looked at is none.
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -267,5 +276,20 @@ mod tests {
         assert!(Listener::open(&endpoint).await.unwrap_err().contains("another process listens there"));
         drop(listener);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link, dead) = (folder.path().join("precious"), folder.path().join("link"), folder.path().join("dead.sock"));
+        std::fs::write(&file, "precious").unwrap();
+        drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+        std::os::unix::fs::symlink(&dead, &link).unwrap();
+        for path in [&file, &link, &folder.path().to_owned()] {
+            let why = Listener::open(&format!("unix://{}", path.display())).await.unwrap_err();
+            assert!(why.contains("is no socket") && why.contains(path.to_str().unwrap()), "{why}");
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink() && dead.exists());
     }
 }

@@ -27,6 +27,7 @@ mod stream;
 mod tls;
 mod unary;
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -58,6 +59,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Looks at a new connection, once, before its first request; what it learns goes with each of them. Must not wait.
     fn greet(&self, peer: Peer) -> Peer {
         peer
+    }
+
+    /// What is held for as long as a connection is open.
+    fn hold_connection(&self) -> Option<Box<dyn Any + Send>> {
+        None
     }
 
     /// Answers one request.

@@ -1,5 +1,6 @@
 //! Starting, accepting and stopping.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,7 +185,10 @@ impl Entrance {
             let _open = Open::new(Arc::clone(&house));
             let secured = match acceptor {
                 None => Some(io),
-                Some(acceptor) => acceptor.accept(io).await,
+                Some(acceptor) => tokio::select! {
+                    secured = acceptor.accept(io) => secured,
+                    () = house.stop.wait() => return,
+                },
             };
             let peer = house.handler.greet(peer);
             let door = Arc::new(Door { share: Share::new(&house.budget), house: Arc::clone(&house), peer });
@@ -197,18 +201,22 @@ impl Entrance {
 }
 
 /// Counts a connection's begin and end, however it ends.
-struct Open(Arc<House>);
+struct Open {
+    house: Arc<House>,
+    _held: Option<Box<dyn Any + Send>>,
+}
 
 impl Open {
     fn new(house: Arc<House>) -> Self {
         house.counters.connections_accepted.add_one();
-        Self(house)
+        let held = house.handler.hold_connection();
+        Self { house, _held: held }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.counters.connections_ended.add_one();
+        self.house.counters.connections_ended.add_one();
     }
 }
 

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::version::{TLS12, TLS13};
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -64,7 +67,7 @@ fn server_config(tls: &ServerTls, protocols: &[Vec<u8>]) -> Result<ServerConfig,
             let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider)
                 .build()
                 .map_err(|why| format!("{}: {why}", file.display()))?;
-            builder.with_client_cert_verifier(verifier)
+            builder.with_client_cert_verifier(Arc::new(TrustsFile { verifier, known: pem::certificates(file)? }))
         }
     };
     let (chain, key) = (pem::certificates(&tls.cert_file)?, pem::private_key(&tls.key_file)?);
@@ -73,4 +76,59 @@ fn server_config(tls: &ServerTls, protocols: &[Vec<u8>]) -> Result<ServerConfig,
         .map_err(|why| format!("{} and {} do not fit together: {why}", tls.cert_file.display(), tls.key_file.display()))?;
     config.alpn_protocols = protocols.to_vec();
     Ok(config)
+}
+
+/// `client_ca_file`: authorities, or a client's own self-signed certificate, which as an authority's would otherwise be turned down.
+#[derive(Debug)]
+struct TrustsFile {
+    verifier: Arc<dyn ClientCertVerifier>,
+    known: Vec<CertificateDer<'static>>,
+}
+
+impl ClientCertVerifier for TrustsFile {
+    fn offer_client_auth(&self) -> bool {
+        self.verifier.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.verifier.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.verifier.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        match self.verifier.verify_client_cert(shown, others, now) {
+            Err(why) if pem::is_trusted_itself(&why, shown, &self.known) => Ok(ClientCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }

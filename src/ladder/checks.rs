@@ -78,7 +78,7 @@ pub fn checks(facts: &Facts, plan: &Plan, sources: &Sources) -> Vec<CheckItem> {
         bpf(facts, sources.method).fail_if(asked(Method::Bpf)),
         taskstats(facts, plan).fail_if(asked(Method::Taskstats) || nothing_left),
         taskstats_exits(facts, plan),
-        task_delayacct(facts, plan, sources.task_delayacct),
+        task_delayacct(facts, plan, sources.task_delayacct).fail_if(sources.task_delayacct == TaskDelayacct::On),
         schedstat(facts).fail_if(asked(Method::Schedstat) || nothing_left),
         cgroup(facts).fail_if(nothing_left),
         psi(facts),
@@ -89,6 +89,8 @@ pub fn checks(facts: &Facts, plan: &Plan, sources: &Sources) -> Vec<CheckItem> {
 
 const HOST_PIDS: &str = "run it in the host's pid namespace: `hostPID: true` in Kubernetes, `--pid=host` in Docker";
 const BPF_HOST_USERS: &str = "the kernel loads programs only for the initial user namespace, whatever capabilities are held in another: run it there: `hostUsers: true` in Kubernetes, `--userns=host` in Docker";
+/// Stands in cures for the path of the agent's own binary, which only the wiring knows; a shell understands it too.
+pub const THIS_BINARY: &str = "\"$(command -v stallspan)\"";
 const NET_ADMIN: &str = "setcap cap_net_admin+ep \"$(command -v stallspan)\"";
 
 fn procfs(facts: &Facts) -> CheckItem {

@@ -254,6 +254,13 @@ fn each_loss_has_its_item() {
     }
     let inside = |namespaces| Facts { namespaces, ..fit() };
     check(Facts { task_delayacct: Some(false), ..fit() }, "task_delayacct", "warn", "sysctl -w kernel.task_delayacct=1");
+    let asked = Sources { task_delayacct: TaskDelayacct::On, ..sources(Method::Auto) };
+    for (writable, status) in [(false, CheckStatus::Fail), (true, CheckStatus::Pass)] {
+        let facts = Facts { task_delayacct: Some(false), task_delayacct_writable: writable, ..fit() };
+        let items = checks(&facts, &plan(&facts, &asked), &asked);
+        let found = items.iter().find(|item| item.id == "task_delayacct").map(|item| item.status);
+        assert_eq!(found, Some(status), "the configuration asks for it; writable: {writable}");
+    }
     check(
         Facts { exits: Err(Absence::NotSupported), namespaces: Namespaces { net: Some(false), ..fit().namespaces }, ..fit() },
         "taskstats_exits",

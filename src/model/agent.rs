@@ -74,7 +74,7 @@ pub enum Unenriched {
     BadTimes,
     /// The history holds no reading of the span's window.
     NoReadings,
-    /// The request would have grown past a limit.
+    /// The request would have grown past a limit, or did past that of an exporter's downstream, which got it as it came.
     TooLarge,
     /// Enrichment itself failed.
     Failed,

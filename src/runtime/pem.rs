@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{CertificateError, OtherError, RootCertStore};
 
 /// All certificates of a file, in its order.
 ///
@@ -39,6 +39,15 @@ pub fn authorities(file: &Path) -> Result<RootCertStore, String> {
         store.add(certificate).map_err(|why| format!("{}: {why}", file.display()))?;
     }
     Ok(store)
+}
+
+/// Whether a certificate was turned down for nothing but being an authority's, and is one of those `known` itself: a server's
+/// self-signed certificate that is also the file which says whom to trust. webpki looks at the time of validity before it says so
+/// (`check_issuer_independent_properties`); names and signatures are the caller's to check.
+#[must_use]
+pub fn is_trusted_itself(why: &rustls::Error, shown: &CertificateDer<'_>, known: &[CertificateDer<'_>]) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why))) = why else { return false };
+    matches!(why.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) && known.contains(shown)
 }
 
 /// The one provider of cryptography in this program.

@@ -44,6 +44,11 @@ async fn while_stopping_it_lives_and_is_not_ready() {
     let waiting = tokio::spawn(async move { post(otlp, "/v1/traces", bytes(vec![], vec![recent()])).await.status });
     until("downstream", || (downstream.of("traces").len() == 1).then_some(())).await;
     assert_eq!(http(pages, "GET", "/readyz", &[], "").await.status, 200);
+    let page = String::from_utf8(http(pages, "GET", "/metrics", &[], "").await.body.to_vec()).unwrap();
+    let gauge = |name: &str| page.lines().find_map(|line| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse::<f64>().ok()).unwrap_or(0.0);
+    for name in ["stallspan_agent_active_requests", "stallspan_agent_request_memory_bytes", "stallspan_agent_active_connections"] {
+        assert!(gauge(name) >= 1.0, "{name} while a request is in flight: {page}");
+    }
     agent.signal(Signal::TERM);
     until("no more connections", || std::net::TcpStream::connect(otlp).err()).await;
     for (page, status) in [("/readyz", 503), ("/livez", 200), ("/metrics", 200)] {
@@ -116,4 +121,42 @@ async fn under_load_it_ends_in_time_and_loses_nothing_acknowledged() {
             assert!(accepted.contains(&sent[..]), "acknowledged, and never accepted downstream");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_request_in_flight_does_not_keep_it_and_nothing_else_does() {
+    let downstream = Downstream::accepting().await;
+    let settings = ["--set", "service.shutdown_timeout=600s", "--set", "service.telemetry.logs.level=debug"];
+    let mut agent = Agent::start_with(&to_grpc(downstream.address), &settings);
+    assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![], vec![recent()])).await.status, 200);
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let begun = |address, first: &[u8]| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        std::io::Write::write_all(&mut stream, first).unwrap();
+        stream
+    };
+    let (grpc, http) = (agent.grpc(), agent.http());
+    // None of them reads what it is told.
+    let kept = [(http, &preface[..]), (grpc, preface), (http, b"POST /v1/tra"), (http, b""), (grpc, b""), (agent.health(), b"GET")]
+        .map(|(address, first)| begun(address, first));
+    let mut idle = Grpc::connect(http).await;
+    let _any_answer = idle.call("/v1/traces", &[], &[]).await;
+    agent.signal(Signal::TERM);
+    let (code, log) = tokio::task::spawn_blocking(move || (agent.ended().code(), agent.log())).await.unwrap();
+    assert_eq!(code, Some(0));
+    assert!(!log.iter().any(|line| line.contains("before all of its tasks")), "{log:#?}");
+    drop(kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_changes_nothing_and_quit_is_a_stop() {
+    let downstream = Downstream::accepting().await;
+    let mut agent = Agent::start(&to_grpc_quietly(downstream.address));
+    agent.signal(Signal::HUP);
+    until("a line about it", || agent.log().iter().any(|line| line.contains("SIGHUP") && line.contains("restart to apply")).then_some(()))
+        .await;
+    assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![], vec![recent()])).await.status, 200);
+    agent.signal(Signal::QUIT);
+    let code = tokio::task::spawn_blocking(move || agent.ended().code()).await.unwrap();
+    assert_eq!(code, Some(0));
 }

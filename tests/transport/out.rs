@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use stallspan::config::meaning::{Exporter, OtlpExporter, Retry};
-use stallspan::export::Exporters;
+use stallspan::export::{Exporters, Spare};
 use stallspan::model::{Answer, Code, Signal};
 use stallspan::otlp::status::{RpcStatus, details_header};
 use stallspan::runtime::Tasks;
@@ -411,5 +411,26 @@ async fn what_was_acknowledged_was_accepted() {
         let accepted = downstream.accepted();
         let is_in = |body: &Bytes| accepted.iter().any(|accepted| accepted.ends_with(body));
         assert!(acknowledged.iter().all(is_in), "acknowledged and lost");
+    }
+}
+
+#[tokio::test]
+async fn what_enrichment_made_too_large_is_sent_as_it_came() {
+    let script = |too_large: Act| move |number| if [1, 4, 5].contains(&number) { too_large.clone() } else { Act::Accept(Bytes::new()) };
+    let over_grpc = Downstream::start(script(refused(8))).await;
+    let over_http = Downstream::start(script(Act::Http(413, vec![], Bytes::new()))).await;
+    for (exporters, downstream) in [(grpc(&over_grpc), &over_grpc), (http(&over_http), &over_http)] {
+        let send = async |grown: &'static [u8], came: &'static [u8]| {
+            let spare = Spare::new(Bytes::from_static(came));
+            let (names, deadline) = (["out".to_owned()], Instant::now() + PATIENCE);
+            let answer = exporters.send_or_spare(&names, Signal::Traces, Bytes::from_static(grown), Some(&spare), deadline).await;
+            (answer.is_ok(), spare.taken(), downstream.count())
+        };
+        let small = send(b"a little grown", b"small").await;
+        assert_eq!(small, (true, false, 1));
+        assert_eq!(send(b"grown past the limit of downstream", b"as it came").await, (true, true, 3));
+        // Known by now to be too large.
+        assert_eq!(send(b"grown past the limit of downstream", b"as it came").await, (true, true, 4));
+        assert_eq!(send(b"grown, and just above", b"larger than the limit as it came").await, (false, true, 6));
     }
 }

@@ -247,13 +247,6 @@ pub fn zstd(body: &[u8]) -> Bytes {
     zstd::encode_all(body, 1).unwrap().into()
 }
 
-pub fn deflate(body: &[u8]) -> Bytes {
-    use std::io::Write;
-    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(body).unwrap();
-    encoder.finish().unwrap().into()
-}
-
 /// Tells that a future was dropped.
 pub struct SetOnDrop(pub Arc<AtomicBool>);
 

@@ -116,6 +116,44 @@ async fn whom_the_client_trusts() {
     served(&hop, &ClientTls { server_name_override: Some("otlp.example".to_owned()), ..authority.client() }).await;
 }
 
+/// A certificate that signed itself as an authority does, as `openssl req -x509` makes it, valid until that year.
+fn self_signed(authority: &Authority, name: &str, host: &str, until: i32) -> (PathBuf, PathBuf) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    let files = (authority.file(&format!("{name}.pem")), authority.file(&format!("{name}.key")));
+    std::fs::write(&files.0, params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&files.1, key.serialize_pem()).unwrap();
+    files
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_that_is_the_trusted_file_itself_is_trusted() {
+    let authority = Authority::new();
+    let serving = |(cert_file, key_file): (PathBuf, PathBuf)| ServerTls { cert_file, key_file, ..authority.server(&["127.0.0.1"]) };
+    let trusting = |file: &Path| ClientTls { ca_file: Some(file.to_owned()), ..ClientTls::default() };
+    let own = self_signed(&authority, "own", "127.0.0.1", 4000);
+    let (other, _) = self_signed(&authority, "other", "127.0.0.1", 4000);
+    let (hop, _) = server(serving(own.clone())).await;
+    served(&hop, &trusting(&own.0)).await;
+    refused(&hop, &trusting(&other), "invalid peer certificate").await;
+    refused(&hop, &ClientTls { server_name_override: Some("otlp.example".to_owned()), ..trusting(&own.0) }, "not valid for name").await;
+
+    let expired = self_signed(&authority, "expired", "127.0.0.1", 2001);
+    let (hop, _) = server(serving(expired.clone())).await;
+    refused(&hop, &trusting(&expired.0), "expired").await;
+
+    let (client, stranger) = (self_signed(&authority, "client", "client", 4000), self_signed(&authority, "stranger", "client", 4000));
+    let (hop, recorder) = server(ServerTls { client_ca_file: Some(client.0.clone()), ..serving(own.clone()) }).await;
+    let showing = |(cert, key): (PathBuf, PathBuf)| ClientTls { cert_file: Some(cert), key_file: Some(key), ..trusting(&own.0) };
+    served(&hop, &showing(client)).await;
+    for wrong in send(&hop, &showing(stranger)).await {
+        assert!(wrong.is_err());
+    }
+    assert_eq!(recorder.count(), 2);
+}
+
 #[tokio::test]
 async fn clients_that_have_to_show_a_certificate() {
     let (authority, other) = (Authority::new(), Authority::new());
