@@ -1,5 +1,6 @@
 //! The hop: one request in, enriched, downstream's answer out.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::export::Exporters;
 use crate::ingest::{Handler, Request};
 use crate::model::{Answer, Code, Ending, Match, Mono, Peer, Refusal, Signal, Subject, Unenriched};
 use crate::runtime::Buffers;
+use crate::runtime::budget::{Copy, Room};
 use crate::runtime::clock::{instant_now, mono_now};
 use crate::source::SamplerHandle;
 use crate::telemetry::Counters;
@@ -75,6 +77,10 @@ impl Handler for Hop {
         self.owners.greet(peer)
     }
 
+    fn connected(&self) -> Box<dyn Any + Send> {
+        Box::new(self.counters.open_connection())
+    }
+
     fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
         let span = if self.own_spans {
             tracing::info_span!(
@@ -94,7 +100,8 @@ impl Handler for Hop {
 
 impl Hop {
     async fn answer(&self, request: Request) -> Answer {
-        let Request { signal, body, deadline, peer } = request;
+        let Request { signal, body, deadline, peer, room } = request;
+        let (original, mut held) = (body.len(), self.counters.hold_request(count(body.len())));
         let peer = self.owners.known(peer);
         let Some(names) = self.pipelines.of(signal) else {
             let signal = signal.word();
@@ -103,7 +110,7 @@ impl Hop {
         };
         let recent = self.recent.as_deref().map(|recent| (recent, Passing::new(instant_now())));
         let mut ledger = Ledger { counters: &self.counters, signal, spans: 0, ending: Ending::Failed, recent };
-        let body = match signal {
+        let (body, copy) = match signal {
             Signal::Traces => {
                 let scanned = enrich::scan(body, peer, &self.settings);
                 let mut scan = scanned.map_err(|fault| {
@@ -111,12 +118,17 @@ impl Hop {
                     Refusal::new(Code::InvalidArgument, fault.to_string())
                 })?;
                 ledger.spans = scan.spans();
-                self.enriched(&mut scan, deadline, peer, &mut ledger).await
+                let targets = self.covered(&mut scan, deadline, peer, &mut ledger).await;
+                let enriched = self.enriched(&scan, &targets, &room);
+                enriched.inspect_err(|_| ledger.ending = Ending::Refused)?
             }
-            Signal::Metrics | Signal::Logs => body,
+            Signal::Metrics | Signal::Logs => (body, Copy::default()),
         };
         let buffer = body.clone();
-        let answer = self.exporters.send(names, signal, body, deadline).await;
+        let room = room.beside(copy.bytes());
+        held.resize(count(original.saturating_add(copy.bytes())));
+        let answer = self.exporters.send_within(names, signal, body, deadline, &room).await;
+        drop(copy);
         self.buffers.give_back(buffer);
         Span::current().record("accepted", answer.is_ok());
         if let (Some((_, passing)), Err(refusal)) = (&mut ledger.recent, &answer) {
@@ -126,8 +138,8 @@ impl Hop {
         answer
     }
 
-    /// The request with the waiting time on its spans. Never fails: what cannot be told is left out and counted.
-    async fn enriched(&self, scan: &mut Scan, deadline: Instant, peer: Peer, ledger: &mut Ledger<'_>) -> Bytes {
+    /// Whose the spans are, once readings cover them, as far as that can be had in time.
+    async fn covered(&self, scan: &mut Scan, deadline: Instant, peer: Peer, ledger: &mut Ledger<'_>) -> Vec<Option<Match>> {
         let hold_until = deadline.min(instant_now() + self.max_hold);
         let targets = self.targets(scan, peer, hold_until).await;
         if let Some((_, passing)) = &mut ledger.recent {
@@ -139,10 +151,20 @@ impl Hop {
             // Not covered in time: the spans' coverage tells.
             let _covered = self.sampler.cover_threads(&subjects, &threads, until, hold_until).await;
         }
-        let enriched = enrich::apply_onto(scan, &targets, &self.view, &self.settings, |room| self.buffers.take(room));
+        targets
+    }
+
+    /// The request with the waiting time on its spans, and the room that takes: what cannot be told is left out and counted.
+    fn enriched(&self, scan: &Scan, targets: &[Option<Match>], room: &Room) -> Result<(Bytes, Copy), Refusal> {
+        let mut copy = match enrich::room_needed(scan, targets, &self.settings) {
+            0 => Copy::default(),
+            needed => room.copy(needed)?,
+        };
+        let enriched = enrich::apply_onto(scan, targets, &self.view, &self.settings, |room| self.buffers.take(room));
+        copy.settle(enriched.body.len());
         self.count(&enriched);
         Span::current().record("spans", enriched.spans).record("enriched", enriched.enriched);
-        enriched.body
+        Ok((enriched.body, copy))
     }
 
     /// Whose each resource is; has the sampler look again once where somebody who says who they are is not known.
@@ -195,6 +217,10 @@ impl Hop {
         self.counters.unenriched(Unenriched::Unmatched, enriched.skipped.unmatched);
         self.counters.unenriched(Unenriched::TooLarge, enriched.skipped.over_limit);
     }
+}
+
+fn count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// Whoever has a number on the spans.

@@ -21,6 +21,7 @@ use crate::config::meaning::{Exporter, Retry};
 use crate::model::{Answer, Code, Refusal, Signal};
 use crate::otlp::status;
 use crate::runtime::Tasks;
+use crate::runtime::budget::Room;
 
 /// Time for one probe.
 const PROBE: Duration = Duration::from_secs(3);
@@ -78,11 +79,21 @@ impl Exporters {
     /// # Errors
     /// A refusal where any refused: one worth another try if there is such, else the first.
     pub async fn send(&self, names: &[String], signal: Signal, body: Bytes, deadline: Instant) -> Answer {
+        self.send_within(names, signal, body, deadline, &Room::default()).await
+    }
+
+    /// The same with copies of the request, such as compressed ones, that take their room in `room`.
+    ///
+    /// # Errors
+    /// As [`Self::send`], and where there is no room.
+    pub async fn send_within(&self, names: &[String], signal: Signal, body: Bytes, deadline: Instant, room: &Room) -> Answer {
         match names {
             [] => Err(Refusal::new(Code::Unimplemented, format!("no pipeline takes {}", signal.word()))),
-            [name] => self.send_to(name, signal, body, deadline).await,
+            [name] => self.send_to(name, signal, body, deadline, room).await,
             _ => {
-                let sent: Vec<_> = names.iter().map(|name| Box::pin(self.send_to(name, signal, body.clone(), deadline))).collect();
+                // The copies for one are not in the way of those for another.
+                let room = &room.beside(body.len().saturating_mul(names.len()));
+                let sent: Vec<_> = names.iter().map(|name| Box::pin(self.send_to(name, signal, body.clone(), deadline, room))).collect();
                 all_accepted(join(sent).await)
             }
         }
@@ -111,17 +122,17 @@ impl Exporters {
         }
     }
 
-    async fn send_to(&self, name: &str, signal: Signal, body: Bytes, deadline: Instant) -> Answer {
+    async fn send_to(&self, name: &str, signal: Signal, body: Bytes, deadline: Instant, room: &Room) -> Answer {
         match self.by_name.get(name) {
             None => Err(Refusal::new(Code::Internal, format!("no exporter is called `{name}`"))),
             Some(One::Debug(exporter)) => exporter.send(signal, body).await,
             Some(One::File(exporter)) => exporter.send(signal, body).await,
             Some(One::Grpc(exporter, retry, timeout)) => {
-                let prepared = exporter.prepare(signal, body).await?;
+                let prepared = exporter.prepare(signal, body, room).await?;
                 persist(*retry, *timeout, deadline, prepared).await
             }
             Some(One::Http(exporter, retry, timeout)) => {
-                let prepared = exporter.prepare(signal, body).await?;
+                let prepared = exporter.prepare(signal, body, room).await?;
                 persist(*retry, *timeout, deadline, prepared).await
             }
         }

@@ -7,7 +7,6 @@
 //! refused as retryable.
 
 mod body;
-pub mod budget;
 mod connection;
 mod counters;
 mod door;
@@ -27,6 +26,7 @@ mod stream;
 mod tls;
 mod unary;
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -34,7 +34,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::model::{Answer, Peer, Signal};
+use crate::runtime::budget::Room;
 
+pub use crate::runtime::budget;
 pub use counters::{Counter, Counters};
 pub use listen::{Address, BindError};
 pub use pages::{Page, Pages, serve_pages};
@@ -51,6 +53,8 @@ pub struct Request {
     pub deadline: Instant,
     /// The connection.
     pub peer: Peer,
+    /// Where copies of it take room.
+    pub room: Room,
 }
 
 /// What takes requests off the wire. Dropping the future is how a sender that went away ends its attempt.
@@ -58,6 +62,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Looks at a new connection, once, before its first request; what it learns goes with each of them. Must not wait.
     fn greet(&self, peer: Peer) -> Peer {
         peer
+    }
+
+    /// What is held for as long as a connection lasts, such as a count of them.
+    fn connected(&self) -> Box<dyn Any + Send> {
+        Box::new(())
     }
 
     /// Answers one request.

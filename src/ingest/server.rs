@@ -186,6 +186,7 @@ impl Entrance {
                 None => Some(io),
                 Some(acceptor) => acceptor.accept(io).await,
             };
+            let _connected = house.handler.connected();
             let peer = house.handler.greet(peer);
             let door = Arc::new(Door { share: Share::new(&house.budget), house: Arc::clone(&house), peer });
             match secured {
