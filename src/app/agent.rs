@@ -13,7 +13,7 @@ use crate::config::meaning::Method;
 use crate::containers::{self, Index};
 use crate::export::{self, Exporters};
 use crate::history::{self, Store};
-use crate::host::{Host, HostError};
+use crate::host::{self, Host, HostError};
 use crate::ingest::{self, Address, BindError, Protocol, Running};
 use crate::metrics::About;
 use crate::model::Absence;
@@ -78,6 +78,7 @@ impl Agent {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Self, StartError> {
+        host::give_back_large_blocks();
         let tasks = Tasks::new();
         let (stop, drained) = (Stop::new(), Stop::new());
         let exporters = Exporters::open(&config.exporters, &tasks)?;

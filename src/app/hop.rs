@@ -16,6 +16,7 @@ use crate::export::{Exporters, Spare};
 use crate::ingest::{Handler, Request};
 use crate::model::{Answer, Code, Ending, Match, Mono, Peer, Refusal, Signal, Subject, Unenriched};
 use crate::runtime::Buffers;
+use crate::runtime::budget::{Copy, Room};
 use crate::runtime::clock::{instant_now, mono_now};
 use crate::source::SamplerHandle;
 use crate::telemetry::Counters;
@@ -76,8 +77,8 @@ impl Handler for Hop {
         self.owners.greet(peer)
     }
 
-    fn hold_connection(&self) -> Option<Box<dyn Any + Send>> {
-        Some(Box::new(self.counters.open_connection()))
+    fn connected(&self) -> Box<dyn Any + Send> {
+        Box::new(self.counters.open_connection())
     }
 
     fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
@@ -99,7 +100,7 @@ impl Handler for Hop {
 
 impl Hop {
     async fn answer(&self, request: Request) -> Answer {
-        let Request { signal, body, deadline, peer } = request;
+        let Request { signal, body, deadline, peer, room } = request;
         let arrived = body.len();
         let mut held = self.counters.hold_request(bytes_of(arrived));
         let peer = self.owners.known(peer);
@@ -110,7 +111,7 @@ impl Hop {
         };
         let recent = self.recent.as_deref().map(|recent| (recent, Passing::new(instant_now())));
         let mut ledger = Ledger { counters: &self.counters, signal, spans: 0, ending: Ending::Failed, enriched: None, spare: None, recent };
-        let body = match signal {
+        let (body, copy) = match signal {
             Signal::Traces => {
                 let scanned = enrich::scan(body, peer, &self.settings);
                 let mut scan = scanned.map_err(|fault| {
@@ -119,17 +120,19 @@ impl Hop {
                 })?;
                 ledger.spans = scan.spans();
                 let original = scan.body().clone();
-                let enriched = self.enriched(&mut scan, deadline, peer, &mut ledger).await;
-                ledger.spare = (enriched.len() > original.len()).then(|| Spare::new(original));
-                enriched
+                let targets = self.covered(&mut scan, deadline, peer, &mut ledger).await;
+                let enriched = self.enriched(&scan, &targets, &room, &mut ledger);
+                let (body, copy) = enriched.inspect_err(|_| ledger.ending = Ending::Refused)?;
+                ledger.spare = (body.len() > original.len()).then(|| Spare::new(original));
+                (body, copy)
             }
-            Signal::Metrics | Signal::Logs => body,
+            Signal::Metrics | Signal::Logs => (body, Copy::default()),
         };
-        if ledger.spare.is_some() {
-            held.resize(bytes_of(arrived.saturating_add(body.len())));
-        }
         let buffer = body.clone();
-        let answer = self.exporters.send_or_spare(names, signal, body, ledger.spare.as_ref(), deadline).await;
+        let room = room.beside(copy.bytes());
+        held.resize(bytes_of(arrived.saturating_add(copy.bytes())));
+        let answer = self.exporters.send_within(names, signal, body, ledger.spare.as_ref(), deadline, &room).await;
+        drop(copy);
         self.buffers.give_back(buffer);
         Span::current().record("accepted", answer.is_ok());
         if let (Some((_, passing)), Err(refusal)) = (&mut ledger.recent, &answer) {
@@ -139,8 +142,8 @@ impl Hop {
         answer
     }
 
-    /// The request with the waiting time on its spans. Never fails: what cannot be told is left out and counted.
-    async fn enriched(&self, scan: &mut Scan, deadline: Instant, peer: Peer, ledger: &mut Ledger<'_>) -> Bytes {
+    /// Whose the spans are, once readings cover them, as far as that can be had in time.
+    async fn covered(&self, scan: &mut Scan, deadline: Instant, peer: Peer, ledger: &mut Ledger<'_>) -> Vec<Option<Match>> {
         let hold_until = deadline.min(instant_now() + self.max_hold);
         let targets = self.targets(scan, peer, hold_until).await;
         if let Some((_, passing)) = &mut ledger.recent {
@@ -152,10 +155,20 @@ impl Hop {
             // Not covered in time: the spans' coverage tells.
             let _covered = self.sampler.cover_threads(&subjects, &threads, until, hold_until).await;
         }
-        let enriched = enrich::apply_onto(scan, &targets, &self.view, &self.settings, |room| self.buffers.take(room));
+        targets
+    }
+
+    /// The request with the waiting time on its spans, and the room that takes: what cannot be told is left out and counted.
+    fn enriched(&self, scan: &Scan, targets: &[Option<Match>], room: &Room, ledger: &mut Ledger<'_>) -> Result<(Bytes, Copy), Refusal> {
+        let mut copy = match enrich::room_needed(scan, targets, &self.settings) {
+            0 => Copy::default(),
+            needed => room.copy(needed)?,
+        };
+        let enriched = enrich::apply_onto(scan, targets, &self.view, &self.settings, |room| self.buffers.take(room));
+        copy.settle(enriched.body.len());
         ledger.enriched = Some((enriched.enriched, enriched.skipped));
         Span::current().record("spans", enriched.spans).record("enriched", enriched.enriched);
-        enriched.body
+        Ok((enriched.body, copy))
     }
 
     /// Whose each resource is; has the sampler look again once where somebody who says who they are is not known.

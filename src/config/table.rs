@@ -309,7 +309,12 @@ const STALL_SPANS: &[Key] =
     &[key("enabled", "Whether there are any.", Kind::Flag, Is("false")), key("min_wait", "Shortest wait shown.", ANY_SPAN, Is("5ms"))];
 
 const LIMITS: &[Key] = &[
-    key("memory_mib", "Requests in flight, MiB; no connection may hold more than a quarter of it.", MEBIBYTES, Is("64")),
+    key(
+        "memory_mib",
+        "Requests in flight with the copies made of them, MiB; no connection may hold more than a quarter of it.",
+        MEBIBYTES,
+        Is("64"),
+    ),
     key("max_connections", "Connections over all listeners.", Kind::Count { least: 1, most: 1_000_000 }, Is("1024")),
 ];
 

@@ -65,12 +65,11 @@ pub fn apply_onto(
             if scan.over_limit() { Skipped { unmatched: 0, over_limit: spans } } else { Skipped { unmatched: spans, over_limit: 0 } };
         return Enriched { body: scan.body.clone(), spans, enriched: 0, skipped };
     }
-    let expected = matched.saturating_mul(TYPICAL_ADDED).min(settings.max_added);
     let mut writer = Writer {
         scan,
         view,
         settings,
-        splice: Splice::onto(buffer(scan.body.len().saturating_add(expected)), &scan.body),
+        splice: Splice::onto(buffer(expected_length(scan, matched, settings)), &scan.body),
         run: Run::new(),
         events: Vec::new(),
         scratch: Vec::new(),
@@ -88,6 +87,20 @@ pub fn apply_onto(
     let Writer { splice, enriched, over_limit, .. } = writer;
     let skipped = Skipped { unmatched: spans.saturating_sub(enriched + over_limit), over_limit };
     Enriched { body: splice.finish().into(), spans, enriched, skipped }
+}
+
+/// How many bytes of its own the request will have after enrichment, about; 0 where it goes on as it came.
+#[must_use]
+pub fn room_needed(scan: &Scan, targets: &[Option<Match>], settings: &Settings) -> usize {
+    match matched_spans(scan, targets) {
+        0 => 0,
+        _ if scan.over_limit() => 0,
+        matched => expected_length(scan, matched, settings),
+    }
+}
+
+fn expected_length(scan: &Scan, matched: usize, settings: &Settings) -> usize {
+    scan.body.len().saturating_add(matched.saturating_mul(TYPICAL_ADDED).min(settings.max_added))
 }
 
 /// What a span grows by, usually: eight delays, the five attributes of every span, a few events.

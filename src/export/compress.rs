@@ -11,12 +11,15 @@ use tokio::sync::Semaphore;
 use crate::config::meaning::Compression;
 use crate::model::{Code, Refusal};
 use crate::runtime::Tasks;
+use crate::runtime::budget::{Copy, Room};
 
 /// Speed before size: the network between a node and its Collector is wide, the node's CPU belongs to others.
 const ZSTD_LEVEL: i32 = 1;
 
 /// Bodies of more bytes are compressed beside the runtime: that takes milliseconds, for which other requests would wait.
 const LARGE: usize = 64 * 1024;
+/// Spans usually become at least this much smaller.
+const USUAL_RATIO: usize = 4;
 /// Large bodies compressed at a time.
 const AT_A_TIME: usize = 2;
 
@@ -41,12 +44,22 @@ impl Compressor {
         self.compression != Compression::None
     }
 
-    /// The body as it travels, made here or beside the runtime.
+    /// The body as it travels, made here or beside the runtime, and the room it holds.
     ///
     /// # Errors
-    /// Where the encoder has no memory.
-    pub async fn run(&self, body: Bytes) -> Result<Bytes, Refusal> {
-        if !self.is_on() || body.len() <= LARGE {
+    /// Where there is no room, or the encoder has no memory.
+    pub async fn run(&self, body: Bytes, room: &Room) -> Result<(Bytes, Copy), Refusal> {
+        if !self.is_on() {
+            return Ok((body, Copy::default()));
+        }
+        let mut copy = room.copy(body.len() / USUAL_RATIO)?;
+        let made = self.made(body).await?;
+        copy.settle(made.len());
+        Ok((made, copy))
+    }
+
+    async fn made(&self, body: Bytes) -> Result<Bytes, Refusal> {
+        if body.len() <= LARGE {
             return compress(self.compression, body);
         }
         let failed = || Refusal::new(Code::Unavailable, "request could not be compressed");
@@ -69,7 +82,7 @@ fn compress(compression: Compression, body: Bytes) -> Result<Bytes, Refusal> {
     match compression {
         Compression::None => Ok(body),
         Compression::Gzip => {
-            let room = Vec::with_capacity(body.len() / 4);
+            let room = Vec::with_capacity(body.len() / USUAL_RATIO);
             let mut encoder = GzEncoder::new(room, flate2::Compression::fast());
             encoder.write_all(&body).and_then(|()| encoder.finish()).map(Bytes::from).map_err(failed)
         }

@@ -22,6 +22,7 @@ use crate::config::meaning::{Exporter, Retry};
 use crate::model::{Answer, Code, Refusal, Signal};
 use crate::otlp::status;
 use crate::runtime::Tasks;
+use crate::runtime::budget::Room;
 use crate::runtime::clock::instant_now;
 
 /// Time for one probe.
@@ -80,19 +81,31 @@ impl Exporters {
     /// # Errors
     /// A refusal where any refused: one worth another try if there is such, else the first.
     pub async fn send(&self, names: &[String], signal: Signal, body: Bytes, deadline: Instant) -> Answer {
-        self.send_or_spare(names, signal, body, None, deadline).await
+        self.send_within(names, signal, body, None, deadline, &Room::default()).await
     }
 
-    /// The same with a smaller request for exporters whose downstream finds `body` too large.
+    /// The same with copies of the request, such as compressed ones, that take their room in `room`, and with a smaller
+    /// request, `spare`, for exporters whose downstream finds `body` too large.
     ///
     /// # Errors
-    /// As [`Self::send`]; where the spare was sent, its refusal.
-    pub async fn send_or_spare(&self, names: &[String], signal: Signal, body: Bytes, spare: Option<&Spare>, deadline: Instant) -> Answer {
+    /// As [`Self::send`], and where there is no room; where the spare was sent, its refusal.
+    pub async fn send_within(
+        &self,
+        names: &[String],
+        signal: Signal,
+        body: Bytes,
+        spare: Option<&Spare>,
+        deadline: Instant,
+        room: &Room,
+    ) -> Answer {
         match names {
             [] => Err(Refusal::new(Code::Unimplemented, format!("no pipeline takes {}", signal.word()))),
-            [name] => self.send_to(name, signal, body, spare, deadline).await,
+            [name] => self.send_to(name, signal, body, spare, deadline, room).await,
             _ => {
-                let sent: Vec<_> = names.iter().map(|name| Box::pin(self.send_to(name, signal, body.clone(), spare, deadline))).collect();
+                // The copies for one are not in the way of those for another.
+                let room = &room.beside(body.len().saturating_mul(names.len()));
+                let send = |name| Box::pin(self.send_to(name, signal, body.clone(), spare, deadline, room));
+                let sent: Vec<_> = names.iter().map(|name| send(name)).collect();
                 all_accepted(join(sent).await)
             }
         }
@@ -121,16 +134,16 @@ impl Exporters {
         }
     }
 
-    async fn send_to(&self, name: &str, signal: Signal, body: Bytes, spare: Option<&Spare>, deadline: Instant) -> Answer {
+    async fn send_to(&self, name: &str, signal: Signal, body: Bytes, spare: Option<&Spare>, deadline: Instant, room: &Room) -> Answer {
         let Some(one) = self.by_name.get(name) else {
             return Err(Refusal::new(Code::Internal, format!("no exporter is called `{name}`")));
         };
-        let Some((limit, spare)) = one.limit().zip(spare) else { return one.send(signal, body, false, deadline).await };
+        let Some((limit, spare)) = one.limit().zip(spare) else { return one.send(signal, body, false, deadline, room).await };
         let length = body.len();
         if limit.holds_for(length, instant_now()) {
-            return one.send(signal, spare.take(), false, deadline).await;
+            return one.send(signal, spare.take(), false, deadline, room).await;
         }
-        match one.send(signal, body, true, deadline).await {
+        match one.send(signal, body, true, deadline, room).await {
             Err(refusal) if too_large(&refusal) => {
                 let why = refusal.message;
                 tracing::warn!(
@@ -139,7 +152,7 @@ impl Exporters {
                     why,
                     "too large for downstream with the waiting times on it: sent as it came"
                 );
-                let answer = one.send(signal, spare.take(), false, deadline).await;
+                let answer = one.send(signal, spare.take(), false, deadline, room).await;
                 if answer.is_ok() {
                     limit.met(length, instant_now());
                 }
@@ -160,17 +173,17 @@ impl One {
     }
 
     /// `has_spare`: no try is repeated that downstream found too large.
-    async fn send(&self, signal: Signal, body: Bytes, has_spare: bool, deadline: Instant) -> Answer {
+    async fn send(&self, signal: Signal, body: Bytes, has_spare: bool, deadline: Instant, room: &Room) -> Answer {
         let again = move |refusal: &Refusal| status::retryable(refusal) && !(has_spare && too_large(refusal));
         match self {
             Self::Debug(exporter) => exporter.send(signal, body).await,
             Self::File(exporter) => exporter.send(signal, body).await,
             Self::Grpc(exporter, retry, timeout, _) => {
-                let prepared = exporter.prepare(signal, body).await?;
+                let prepared = exporter.prepare(signal, body, room).await?;
                 persist(*retry, *timeout, deadline, again, prepared).await
             }
             Self::Http(exporter, retry, timeout, _) => {
-                let prepared = exporter.prepare(signal, body).await?;
+                let prepared = exporter.prepare(signal, body, room).await?;
                 persist(*retry, *timeout, deadline, again, prepared).await
             }
         }

@@ -17,6 +17,7 @@ use crate::config::meaning::{Compression, OtlpExporter};
 use crate::framing::{put_field, put_indexed};
 use crate::model::{Answer, Code, Refusal, Signal};
 use crate::otlp::status;
+use crate::runtime::budget::{Copy, Room};
 use crate::runtime::clock::instant_now;
 use crate::runtime::{Spawner, Tasks};
 
@@ -46,6 +47,7 @@ pub struct Prepared<'e> {
     prefix: Bytes,
     message: Bytes,
     head: &'e [u8],
+    _copy: Copy,
 }
 
 impl GrpcExporter {
@@ -82,15 +84,15 @@ impl GrpcExporter {
     ///
     /// # Errors
     /// A request that cannot be framed.
-    pub async fn prepare(&self, signal: Signal, body: Bytes) -> Result<Prepared<'_>, Refusal> {
+    pub async fn prepare(&self, signal: Signal, body: Bytes, room: &Room) -> Result<Prepared<'_>, Refusal> {
         let head = self.heads.iter().find(|(of, _)| *of == signal).map(|(_, head)| &**head).unwrap_or_default();
-        let message = self.compressor.run(body).await?;
+        let (message, copy) = self.compressor.run(body, room).await?;
         let length = u32::try_from(message.len())
             .map_err(|_| Refusal::new(Code::ResourceExhausted, "request is larger than a gRPC message can be (4 GiB)"))?;
         let mut prefix = BytesMut::with_capacity(PREFIX);
         prefix.put_u8(u8::from(self.compressor.is_on()));
         prefix.put_u32(length);
-        Ok(Prepared { exporter: self, prefix: prefix.freeze(), message, head })
+        Ok(Prepared { exporter: self, prefix: prefix.freeze(), message, head, _copy: copy })
     }
 }
 

@@ -20,6 +20,7 @@ use crate::config::meaning::{Compression, Encoding, OtlpExporter};
 use crate::model::{Answer, Code, Refusal, Signal};
 use crate::otlp::json;
 use crate::otlp::status::{self, RpcStatus};
+use crate::runtime::budget::{Copy, Room};
 use crate::runtime::clock::wall_now;
 use crate::runtime::{Spawner, Tasks};
 
@@ -45,6 +46,7 @@ pub struct Prepared<'e> {
     exporter: &'e HttpExporter,
     route: &'e Route,
     body: Bytes,
+    _copy: Copy,
 }
 
 impl HttpExporter {
@@ -93,16 +95,24 @@ impl HttpExporter {
     ///
     /// # Errors
     /// A request that cannot be encoded.
-    pub async fn prepare(&self, signal: Signal, body: Bytes) -> Result<Prepared<'_>, Refusal> {
+    pub async fn prepare(&self, signal: Signal, body: Bytes, room: &Room) -> Result<Prepared<'_>, Refusal> {
         let route = self.routes.iter().find(|route| route.signal == signal);
         let route = route.ok_or_else(|| Refusal::new(Code::Internal, "no route for this signal"))?;
+        let (mut text, body_length) = (Copy::default(), body.len());
         let encoded = match self.encoding {
             Encoding::Proto => body,
-            Encoding::Json => json::from_protobuf(json::Message::Request(signal), &body)
-                .map_err(|why| Refusal::new(Code::InvalidArgument, format!("request cannot be written as JSON: {why}")))?
-                .into(),
+            Encoding::Json => {
+                text = room.copy(body.len())?;
+                let encoded = json::from_protobuf(json::Message::Request(signal), &body)
+                    .map_err(|why| Refusal::new(Code::InvalidArgument, format!("request cannot be written as JSON: {why}")))?;
+                text.settle(encoded.len());
+                Bytes::from(encoded)
+            }
         };
-        Ok(Prepared { exporter: self, route, body: self.compressor.run(encoded).await? })
+        let (body, compressed) = self.compressor.run(encoded, &room.beside(body_length)).await?;
+        // The text is gone where it was compressed.
+        let copy = if self.compressor.is_on() { compressed } else { text };
+        Ok(Prepared { exporter: self, route, body, _copy: copy })
     }
 }
 

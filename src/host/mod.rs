@@ -4,6 +4,7 @@
 //! nothing between calls but open files (history is `history`'s), reads no clock, logs nothing and never panics; every
 //! read has a bound and every wait an end. What cannot be told is an error with a class, or an absent field.
 
+mod allocator;
 mod cgroup;
 mod error;
 mod exits;
@@ -26,6 +27,7 @@ use crate::parse::cgroup::membership::{Membership, memberships};
 use crate::parse::process::ProcessStat;
 use crate::parse::schedstat::Schedstat;
 
+pub use allocator::give_back_large_blocks;
 pub use cgroup::{CgroupDirs, Throttle};
 pub use error::{ErrorClass, HostError, Place};
 pub use exits::{Exit, ExitListener, ExitWatch, Received};

@@ -111,7 +111,7 @@ impl Door {
             return Err(Problem::TimedOut.into());
         }
         self.house.counters.handled.add_one();
-        let request = Request { signal, body, deadline, peer: self.peer };
+        let request = Request { signal, body, deadline, peer: self.peer, room: ticket.room() };
         let answer = self.house.handler.handle(request).await.map_err(Refused::Behind);
         drop(ticket);
         answer

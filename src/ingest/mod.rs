@@ -7,7 +7,6 @@
 //! refused as retryable.
 
 mod body;
-pub mod budget;
 mod connection;
 mod counters;
 mod door;
@@ -35,7 +34,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::model::{Answer, Peer, Signal};
+use crate::runtime::budget::Room;
 
+pub use crate::runtime::budget;
 pub use counters::{Counter, Counters};
 pub use listen::{Address, BindError};
 pub use pages::{Page, Pages, serve_pages};
@@ -52,6 +53,8 @@ pub struct Request {
     pub deadline: Instant,
     /// The connection.
     pub peer: Peer,
+    /// Where copies of it take room.
+    pub room: Room,
 }
 
 /// What takes requests off the wire. Dropping the future is how a sender that went away ends its attempt.
@@ -61,9 +64,9 @@ pub trait Handler: Send + Sync + 'static {
         peer
     }
 
-    /// What is held for as long as a connection is open.
-    fn hold_connection(&self) -> Option<Box<dyn Any + Send>> {
-        None
+    /// What is held for as long as a connection lasts, such as a count of them.
+    fn connected(&self) -> Box<dyn Any + Send> {
+        Box::new(())
     }
 
     /// Answers one request.

@@ -1,14 +1,9 @@
 //! What can be wrong with a request before the handler sees it, and what the sender is told then.
 
-use std::time::Duration;
-
 use http::StatusCode;
 
 use super::budget::OverBudget;
 use crate::model::{Code, Refusal};
-
-/// How long a sender refused for want of room is asked to wait.
-const ROOM_DELAY: Duration = Duration::from_secs(1);
 
 /// Why a request was refused at the door.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,13 +54,7 @@ impl Problem {
                 Code::ResourceExhausted,
                 format!("request is larger than {limit} bytes after inflation: send smaller batches or raise the receiver's limit"),
             ),
-            Self::OverBudget(which) => {
-                let whose = match which {
-                    OverBudget::Whole => "all requests in flight use limits.memory_mib up",
-                    OverBudget::Connection => "the requests in flight on this connection use its part of limits.memory_mib up",
-                };
-                Refusal::new(Code::ResourceExhausted, whose).retry_after(ROOM_DELAY)
-            }
+            Self::OverBudget(which) => (*which).into(),
             Self::Slow => Refusal::new(Code::DeadlineExceeded, "the request's body did not arrive in time"),
             Self::Gone => Refusal::new(Code::Cancelled, "the request's body broke off"),
             Self::Broken(why) => Refusal::new(Code::InvalidArgument, why.as_str()),

@@ -203,14 +203,14 @@ impl Entrance {
 /// Counts a connection's begin and end, however it ends.
 struct Open {
     house: Arc<House>,
-    _held: Option<Box<dyn Any + Send>>,
+    _connected: Box<dyn Any + Send>,
 }
 
 impl Open {
     fn new(house: Arc<House>) -> Self {
         house.counters.connections_accepted.add_one();
-        let held = house.handler.hold_connection();
-        Self { house, _held: held }
+        let connected = house.handler.connected();
+        Self { house, _connected: connected }
     }
 }
 

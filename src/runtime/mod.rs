@@ -4,6 +4,7 @@
 //! It knows nothing of OTLP, of HTTP or of the kernel's readings; it starts nothing by itself.
 
 pub mod backoff;
+pub mod budget;
 pub mod buffers;
 pub mod clock;
 pub mod files;

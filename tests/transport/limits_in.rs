@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use stallspan::config::meaning::Limits;
+use stallspan::config::meaning::{Compression, Exporter, Limits, OtlpExporter};
+use stallspan::export::Exporters;
+use stallspan::runtime::Tasks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use crate::downstream::{Act, Downstream, exporters};
 use crate::rig::{
-    Hop, Http2, PATIENCE, PROTOBUF, Recorder, TRACES, bytes, call, framed, gate, gzip, http1, http2, limits, post, receiver, until,
+    Forward, Hop, Http2, PATIENCE, PROTOBUF, Recorder, TRACES, bytes, call, framed, gate, gzip, http1, http2, limits, post, receiver, until,
 };
 
 const KB: usize = 1000;
@@ -237,4 +240,106 @@ async fn running_out_of_descriptors_is_survived() {
     drop((client, server.stdin.take()));
     let said: Vec<_> = lines.map(Result::unwrap).collect();
     assert!(server.wait().unwrap().success(), "{said:?}");
+}
+
+/// Downstream keeps a request until it is let go; the hop compresses what it sends there.
+async fn hop_before(downstream: &Downstream, memory: usize, names: &[&str]) -> Hop {
+    let out = |name| {
+        let config = OtlpExporter { compression: Compression::Gzip, timeout: Duration::from_secs(2), ..downstream.grpc_exporter() };
+        (name, Exporter::OtlpGrpc(config))
+    };
+    let exporters = Exporters::open(&exporters(names.iter().copied().map(out).collect()), &Tasks::new()).unwrap();
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    Hop::start_with(Forward { exporters, names }, receiver(), Limits { memory, ..limits() }).await
+}
+
+/// Bytes that no coding makes smaller.
+fn noise(length: usize) -> Bytes {
+    let mut state = 0x9e37_79b9_u32;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[0]
+    };
+    (0..length).map(next).collect::<Vec<_>>().into()
+}
+
+#[tokio::test]
+async fn copies_on_the_way_out_are_bytes_in_flight_too() {
+    let downstream = Downstream::start(|_| Act::Hang).await;
+    let hop = hop_before(&downstream, 4 << 20, &["one", "two"]).await;
+    let client = http2(hop.grpc()).await;
+    let held = calls(&client, 1, 50 * KB);
+    let body = bytes(50 * KB);
+    until("both were sent", || downstream.count() == 2).await;
+    let copy = gzip(&body).len();
+    assert_eq!(hop.running.bytes_in_flight(), body.len() + 2 * copy, "the request and a compressed copy for each exporter");
+    held.into_iter().for_each(|call| call.abort());
+    drop(client);
+    until("all of it comes back", || hop.running.bytes_in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn past_the_budget_copies_are_refused_unless_the_request_is_alone() {
+    let downstream = Downstream::start(|number| if number == 0 { Act::Hang } else { Act::Accept(Bytes::new()) }).await;
+    // Room for four on a connection, without their copies.
+    let hop = hop_before(&downstream, 16 * 50 * KB, &["one"]).await;
+    let mut client = http2(hop.grpc()).await;
+    let send = |mut client: Http2, length: usize| async move { call(&mut client, TRACES, &[], framed(false, &noise(length))).await };
+    let first = tokio::spawn(send(client.clone(), 98 * KB));
+    until("the first one downstream", || downstream.count() == 1).await;
+    let refused = call(&mut client, TRACES, &[], framed(false, &noise(50 * KB))).await;
+    assert_eq!((refused.code(), refused.header("grpc-status-details-bin").is_empty()), ("8", false), "{refused:?}");
+    first.abort();
+    until("the first one is gone", || hop.running.bytes_in_flight() == 0).await;
+    let small = hop_before(&downstream, 100 * KB, &["one"]).await;
+    let alone = call(&mut http2(small.grpc()).await, TRACES, &[], framed(false, &noise(99 * KB))).await;
+    assert_eq!(alone.code(), "0", "{alone:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_becomes_of_requests_their_room_comes_back_and_the_bound_holds() {
+    let downstream = Downstream::start(|number| match number % 7 {
+        0 => Act::Unavailable,
+        1 => Act::Hang,
+        2 => Act::Drop,
+        3 => Act::Grpc(vec![("grpc-status", "3".to_owned())]),
+        _ => Act::Accept(Bytes::new()),
+    })
+    .await;
+    const MEMORY: usize = 1 << 20;
+    let hop = hop_before(&downstream, MEMORY, &["one", "two"]).await;
+    let address = hop.grpc();
+    let senders: Vec<_> = (0..8_usize)
+        .map(|sender| {
+            tokio::spawn(async move {
+                let mut answers = std::collections::BTreeMap::<String, usize>::new();
+                for round in 0..12_usize {
+                    let mut client = http2(address).await;
+                    let body = if round % 2 == 0 { noise(30 * KB) } else { bytes(99 * KB) };
+                    let headers = [("grpc-timeout", if round % 3 == 0 { "200m" } else { "3S" })];
+                    let calling = call(&mut client, TRACES, &headers, framed(false, &body));
+                    // Some do not wait.
+                    if (sender + round) % 5 == 0 {
+                        let _gone = timeout(Duration::from_millis(20), calling).await;
+                    } else {
+                        *answers.entry(calling.await.code().to_owned()).or_default() += 1;
+                    }
+                }
+                answers
+            })
+        })
+        .collect();
+    while !senders.iter().all(tokio::task::JoinHandle::is_finished) {
+        // A compressed copy may be larger than a quarter of its body, of which room was asked for: never more than all of them.
+        assert!(hop.running.bytes_in_flight() <= 2 * MEMORY, "{}", hop.running.bytes_in_flight());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut answers = std::collections::BTreeMap::<String, usize>::new();
+    for sender in senders {
+        sender.await.unwrap().into_iter().for_each(|(code, count)| *answers.entry(code).or_default() += count);
+    }
+    assert!(answers.contains_key("0") && answers.len() > 1, "{answers:?}");
+    until("all of it comes back", || hop.running.bytes_in_flight() == 0).await;
 }

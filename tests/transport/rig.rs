@@ -139,7 +139,10 @@ pub struct Forward {
 
 impl Handler for Forward {
     fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
-        Box::pin(self.exporters.send(&self.names, request.signal, request.body, request.deadline))
+        Box::pin(async move {
+            let Request { signal, body, deadline, room, .. } = request;
+            self.exporters.send_within(&self.names, signal, body, deadline, &room).await
+        })
     }
 }
 

@@ -1,11 +1,11 @@
-//! CPU time per span: stallspan, stallspan with nothing to write, and the Collector, in turn.
+//! CPU time per span: stallspan, stallspan with nothing to write, the Collector, and a hop of tonic and prost, in turn.
 
 use std::time::Duration;
 
 use super::load::drive;
 use super::meter::{cpu_time, load_average};
 use super::spans::{Arrived, request};
-use super::systems::{AGE, SENDER, STRANGER, Systems};
+use super::systems::{AGE, Forwarder, SENDER, STRANGER, Systems};
 use super::{Summary, quick};
 
 const SIZES: [usize; 4] = [1, 10, 50, 1000];
@@ -29,29 +29,31 @@ fn cpu_time_a_span_against_the_collector() {
         Measured { address: &systems.stallspan.grpc, pid: stallspan, container: SENDER, added },
         Measured { address: &systems.stallspan.grpc, pid: stallspan, container: STRANGER, added: 0 },
         Measured { address: &systems.collector_address, pid: collector, container: SENDER, added },
+        Measured { address: &systems.forwarder.address, pid: systems.forwarder.pid(), container: SENDER, added: Forwarder::ADDED },
     ];
     measured.extend(systems.before.as_ref().map(|agent| Measured { address: &agent.grpc, pid: agent.pid(), container: SENDER, added }));
     println!("\nCPU time a span, us, of {rounds} rounds of {} s; median (least-most)", long.as_secs_f64());
     println!("{added} attributes a span, by stallspan and by the Collector: {}\n", systems.added.join(", "));
     println!(
-        "| spans a request | bytes a span | stallspan | nothing matched | Collector | Collector / stallspan | Collector / nothing matched | load |"
+        "| spans a request | bytes a span | stallspan | nothing matched | Collector | tonic + prost | Collector / stallspan | Collector / nothing matched | tonic + prost / stallspan | load |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for size in SIZES {
-        let mut costs = [const { Vec::new() }; 4];
+        let mut costs = [const { Vec::new() }; 5];
         for _ in 0..rounds {
             for (system, costs) in measured.iter().zip(&mut costs) {
                 costs.push(round(&systems, system, size, long));
             }
         }
-        let ratios = |of: usize| -> Vec<f64> { costs[2].iter().zip(&costs[of]).map(|(theirs, ours)| theirs / ours).collect() };
-        let columns: Vec<String> = costs[..3].iter().map(|costs| Summary::of(costs).show(2)).collect();
-        let [ratio, passing] = [0, 1].map(|of| Summary::of(&ratios(of)).show(2));
+        let ratios =
+            |theirs: usize, of: usize| -> Vec<f64> { costs[theirs].iter().zip(&costs[of]).map(|(theirs, ours)| theirs / ours).collect() };
+        let columns: Vec<String> = costs[..4].iter().map(|costs| Summary::of(costs).show(2)).collect();
+        let [ratio, passing, tonic] = [(2, 0), (2, 1), (3, 0)].map(|(theirs, of)| Summary::of(&ratios(theirs, of)).show(2));
         let bytes = request(size, SENDER, AGE).len() / size;
-        println!("| {size} | {bytes} | {} | {ratio} | {passing} | {} |", columns.join(" | "), load_average());
-        if !costs[3].is_empty() {
-            let ratios: Vec<f64> = costs[3].iter().zip(&costs[0]).map(|(before, now)| before / now).collect();
-            println!("  the build before: {}; before / now: {}", Summary::of(&costs[3]).show(2), Summary::of(&ratios).show(2));
+        println!("| {size} | {bytes} | {} | {ratio} | {passing} | {tonic} | {} |", columns.join(" | "), load_average());
+        if !costs[4].is_empty() {
+            let ratios: Vec<f64> = costs[4].iter().zip(&costs[0]).map(|(before, now)| before / now).collect();
+            println!("  the build before: {}; before / now: {}", Summary::of(&costs[4]).show(2), Summary::of(&ratios).show(2));
         }
     }
 }

@@ -20,8 +20,9 @@ fn time_added_to_a_request_against_the_collector() {
         ("through stallspan", stallspan, AGE),
         ("through stallspan, spans that end as they are sent", stallspan, Duration::ZERO),
         ("through the Collector", collector, AGE),
+        ("through tonic and prost", &systems.forwarder.address, AGE),
     ];
-    let mut took = [const { Vec::new() }; 4];
+    let mut took = [const { Vec::new() }; 5];
     for _ in 0..rounds {
         for ((_, address, age), took) in ways.iter().zip(&mut took) {
             took.extend(one_by_one(address, requests, || request(SPANS, SENDER, *age)).iter().map(Duration::as_secs_f64));

@@ -2,6 +2,8 @@
 //! write as many attributes of the same kinds onto each span.
 
 use std::fmt::Write as _;
+use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -9,7 +11,8 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use crate::lab::agent::{Agent, Setting};
 use crate::lab::collector::Collector;
 use crate::lab::containers::{Containerd, Spec};
-use crate::lab::{Lab, free_address, wait_for};
+use crate::lab::process::Running;
+use crate::lab::{Lab, free_address, ours, wait_for};
 
 use super::load::one_by_one;
 use super::meter::{MEASURED, on_cpu};
@@ -29,6 +32,8 @@ pub struct Systems {
     pub before: Option<Agent>,
     pub collector: Collector,
     pub collector_address: String,
+    /// tonic and prost, which write eight attributes of their own.
+    pub forwarder: Forwarder,
     pub sink: Sink,
     /// What a span gets, by both.
     pub added: Vec<String>,
@@ -65,8 +70,35 @@ impl Systems {
         let config = lab.write("figures.yaml", &collector_config(&collector_address, &sink.address, &added));
         let environment = [("GOMAXPROCS", "1")];
         let collector = on_cpu(MEASURED, || Collector::start(&lab, "collector", &[config.to_str().unwrap()], &environment));
+        let forwarder = on_cpu(MEASURED, || Forwarder::start(&lab, &sink.address));
         let added = added.into_iter().map(|(key, _)| key).collect();
-        Self { stallspan, before, collector, collector_address, sink, added, _containerd: containerd, _lab: lab }
+        Self { stallspan, before, collector, collector_address, forwarder, sink, added, _containerd: containerd, _lab: lab }
+    }
+}
+
+/// `benches/forwarder.rs`
+pub struct Forwarder {
+    process: Running,
+    pub address: String,
+}
+
+impl Forwarder {
+    /// Attributes that it writes.
+    pub const ADDED: usize = 8;
+
+    fn start(lab: &Lab, downstream: &str) -> Self {
+        let address = free_address();
+        let mut command = Command::new(ours("FORWARDER_BIN", "examples/forwarder"));
+        let mut process = Running::start(lab, "forwarder", command.args([&address, downstream]));
+        wait_for("forwarder", Duration::from_secs(60), || {
+            process.alive()?;
+            TcpStream::connect(&address).map_err(|why| why.to_string())
+        });
+        Self { process, address }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 }
 

@@ -1,0 +1,314 @@
+//! Bytes of requests in flight: one sum for the whole server, and a share of it for each connection.
+//!
+//! A request holds a [`Ticket`] from its first byte until it is answered. The ticket grows with what has really
+//! arrived, never with what was announced, so a lying length prefix holds nothing. Copies made of it on its way (with the
+//! attributes, compressed) hold tickets of their own, taken from the request's [`Room`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::model::{Code, Refusal};
+
+/// A connection may hold at most one part in this many of the whole.
+const CONNECTION_PARTS: usize = 4;
+/// How long a sender refused for want of room is asked to wait.
+const ROOM_DELAY: Duration = Duration::from_secs(1);
+
+/// The whole.
+#[derive(Debug)]
+pub struct Budget {
+    total: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    /// At most `total` bytes at a time.
+    #[must_use]
+    pub fn new(total: usize) -> Arc<Self> {
+        Arc::new(Self { total, used: AtomicUsize::new(0) })
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::SeqCst)
+    }
+}
+
+/// What one connection holds of it.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    held: AtomicUsize,
+}
+
+/// There is no room now; there will be once others are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverBudget {
+    /// The whole is used up.
+    Whole,
+    /// This connection has its part already.
+    Connection,
+}
+
+impl From<OverBudget> for Refusal {
+    fn from(which: OverBudget) -> Self {
+        let whose = match which {
+            OverBudget::Whole => "all requests in flight use limits.memory_mib up",
+            OverBudget::Connection => "the requests in flight on this connection use its part of limits.memory_mib up",
+        };
+        Self::new(Code::ResourceExhausted, whose).retry_after(ROOM_DELAY)
+    }
+}
+
+impl Share {
+    /// A connection that holds nothing yet.
+    #[must_use]
+    pub fn new(budget: &Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self { budget: Arc::clone(budget), held: AtomicUsize::new(0) })
+    }
+
+    /// A ticket for nothing yet.
+    #[must_use]
+    pub fn ticket(self: &Arc<Self>) -> Ticket {
+        Ticket { share: Arc::clone(self), bytes: 0, beside: None }
+    }
+}
+
+/// Where a request that was let in takes room for its copies. Cloneable; the default one has no bound.
+#[derive(Clone, Debug, Default)]
+pub struct Room {
+    share: Option<Arc<Share>>,
+    /// Bytes the request holds already.
+    beside: usize,
+}
+
+impl Room {
+    /// Room for a copy of so many bytes.
+    ///
+    /// # Errors
+    /// Where there is none beside what others hold. A request that nobody else is in the way of always has room: refusing
+    /// it "for now" would refuse it for ever.
+    pub fn copy(&self, bytes: usize) -> Result<Copy, OverBudget> {
+        let Some(share) = &self.share else { return Ok(Copy(None)) };
+        let mut ticket = Ticket { share: Arc::clone(share), bytes: 0, beside: Some(self.beside) };
+        ticket.grow(bytes)?;
+        Ok(Copy(Some(ticket)))
+    }
+
+    /// The same for a request that holds so much more.
+    #[must_use]
+    pub fn beside(&self, bytes: usize) -> Self {
+        Self { share: self.share.clone(), beside: self.beside.saturating_add(bytes) }
+    }
+}
+
+/// Bytes held for a copy; given back when dropped.
+#[derive(Debug, Default)]
+pub struct Copy(Option<Ticket>);
+
+impl Copy {
+    /// Bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, Ticket::bytes)
+    }
+
+    /// The copy is made, and has so many bytes.
+    pub fn settle(&mut self, bytes: usize) {
+        let Some(ticket) = &mut self.0 else { return };
+        if let more @ 1.. = bytes.saturating_sub(ticket.bytes) {
+            // It is there already: what it holds beyond what it asked for counts against those that come after.
+            ticket.share.held.fetch_add(more, Ordering::SeqCst);
+            ticket.share.budget.used.fetch_add(more, Ordering::SeqCst);
+            ticket.bytes = bytes;
+        }
+        ticket.shrink_to(bytes);
+    }
+}
+
+/// Bytes held for one request; given back when dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    share: Arc<Share>,
+    bytes: usize,
+    /// Of a copy: what its request holds already.
+    beside: Option<usize>,
+}
+
+impl Ticket {
+    /// Takes `bytes` more.
+    ///
+    /// A request that is alone on its connection may exceed the connection's part: its size has a limit of its own,
+    /// and refusing it "for now" would refuse it for ever.
+    ///
+    /// # Errors
+    /// Where there is no room; the ticket is unchanged then.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        let Budget { total, used } = &*self.share.budget;
+        let alone = self.beside.unwrap_or(0).saturating_add(self.bytes).saturating_add(bytes);
+        if !take_below(&self.share.held, bytes, (total / CONNECTION_PARTS).max(alone)) {
+            return Err(OverBudget::Connection);
+        }
+        if !take_below(used, bytes, self.beside.map_or(*total, |_| alone.max(*total))) {
+            self.share.held.fetch_sub(bytes, Ordering::SeqCst);
+            return Err(OverBudget::Whole);
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// Room for copies of what it holds.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room { share: Some(Arc::clone(&self.share)), beside: self.bytes }
+    }
+
+    /// Gives back what exceeds `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let back = self.bytes.saturating_sub(bytes);
+        self.share.held.fetch_sub(back, Ordering::SeqCst);
+        self.share.budget.used.fetch_sub(back, Ordering::SeqCst);
+        self.bytes = self.bytes.min(bytes);
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+/// Adds `bytes` to `sum` unless it would exceed `limit`.
+fn take_below(sum: &AtomicUsize, bytes: usize, limit: usize) -> bool {
+    sum.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |held| held.checked_add(bytes).filter(|&after| after <= limit)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_whole_and_the_part_are_exact() {
+        let budget = Budget::new(1000);
+        let (one, two) = (Share::new(&budget), Share::new(&budget));
+        let (mut a, mut b) = (one.ticket(), one.ticket());
+        a.grow(200).unwrap();
+        assert_eq!(b.grow(51), Err(OverBudget::Connection));
+        b.grow(50).unwrap();
+        assert_eq!(b.grow(1), Err(OverBudget::Connection));
+        let mut big = two.ticket();
+        big.grow(750).unwrap();
+        assert_eq!(big.grow(1), Err(OverBudget::Whole));
+        assert_eq!(budget.used(), 1000);
+        drop(a);
+        big.grow(1).unwrap();
+        assert_eq!(budget.used(), 801);
+        drop((b, big));
+        assert_eq!(budget.used(), 0);
+        assert_eq!(one.held.load(Ordering::SeqCst) + two.held.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn alone_a_request_may_exceed_the_part_but_no_second_beside_it() {
+        let budget = Budget::new(1000);
+        let share = Share::new(&budget);
+        let mut big = share.ticket();
+        big.grow(300).unwrap();
+        big.grow(300).unwrap();
+        assert_eq!(share.ticket().grow(1), Err(OverBudget::Connection));
+        big.shrink_to(100);
+        let mut small = share.ticket();
+        small.grow(150).unwrap();
+        assert_eq!(big.grow(151), Err(OverBudget::Connection));
+        assert_eq!((budget.used(), big.bytes()), (250, 100));
+    }
+
+    #[test]
+    fn copies_count_and_a_request_alone_may_always_make_them() {
+        let budget = Budget::new(1000);
+        let (one, two) = (Share::new(&budget), Share::new(&budget));
+        let mut big = one.ticket();
+        big.grow(900).unwrap();
+        let mut copy = big.room().copy(950).unwrap();
+        assert_eq!(budget.used(), 1850, "past the whole, as nobody else is there");
+        assert_eq!(two.ticket().grow(1), Err(OverBudget::Whole));
+        copy.settle(20);
+        let mut small = two.ticket();
+        small.grow(50).unwrap();
+        assert_eq!(big.room().beside(20).copy(900).unwrap_err(), OverBudget::Whole, "somebody else is there");
+        assert_eq!(small.room().copy(31).unwrap_err(), OverBudget::Whole);
+        small.room().copy(30).unwrap();
+        drop(copy);
+        let mut beside = one.ticket();
+        assert_eq!(beside.grow(1), Err(OverBudget::Connection));
+        drop((big, small));
+        assert_eq!(budget.used(), 0);
+        Room::default().copy(usize::MAX).unwrap().settle(7);
+    }
+
+    #[test]
+    fn a_sum_that_overflows_is_no_room() {
+        let budget = Budget::new(usize::MAX);
+        let share = Share::new(&budget);
+        let mut ticket = share.ticket();
+        ticket.grow(10).unwrap();
+        assert!(ticket.grow(usize::MAX).is_err());
+        assert_eq!(ticket.bytes(), 10);
+    }
+
+    proptest! {
+        /// Whatever comes and goes in whatever order: every byte that is held is counted once, those of a connection in its
+        /// part, and nobody gets past a bound beside others.
+        #[test]
+        fn what_is_held_is_counted(steps in prop::collection::vec((0..6_u8, 0..4_usize, 0..700_usize), 0..120)) {
+            let budget = Budget::new(1000);
+            let shares: Vec<_> = (0..2).map(|_| Share::new(&budget)).collect();
+            let mut requests: Vec<Option<(usize, Ticket, Vec<Copy>)>> = vec![None, None, None, None];
+            for (step, place, bytes) in steps {
+                let before = (budget.used(), shares[place % 2].held.load(Ordering::SeqCst));
+                let alone = |own: usize, held: usize| own == held;
+                match (step, &mut requests[place]) {
+                    (0, slot) => *slot = Some((place % 2, shares[place % 2].ticket(), Vec::new())),
+                    (1, Some((share, ticket, copies))) if copies.is_empty() => {
+                        let own = ticket.bytes();
+                        if ticket.grow(bytes).is_ok() {
+                            prop_assert!(budget.used() <= 1000);
+                            prop_assert!(before.1 + bytes <= 250 || alone(own, before.1), "of connection {share}");
+                        }
+                    }
+                    (2 | 3, Some((_, ticket, copies))) => {
+                        let own = ticket.bytes() + copies.iter().map(Copy::bytes).sum::<usize>();
+                        let copied = ticket.room().beside(own - ticket.bytes()).copy(bytes);
+                        let room = |held, bound| held + bytes <= bound || alone(own, held);
+                        prop_assert_eq!(copied.is_ok(), room(before.0, 1000) && room(before.1, 250));
+                        copies.extend(copied);
+                    }
+                    (4, Some((_, _, copies))) => {
+                        if let Some(copy) = copies.last_mut() {
+                            copy.settle(bytes);
+                        }
+                    }
+                    (_, slot) => *slot = None,
+                }
+                let held = |share: usize| -> usize {
+                    let of_share = requests.iter().flatten().filter(|(of, ..)| *of == share);
+                    of_share.map(|(_, ticket, copies)| ticket.bytes() + copies.iter().map(Copy::bytes).sum::<usize>()).sum()
+                };
+                prop_assert_eq!(shares.iter().map(|share| share.held.load(Ordering::SeqCst)).collect::<Vec<_>>(), [held(0), held(1)]);
+                prop_assert_eq!(budget.used(), held(0) + held(1));
+            }
+            drop(requests);
+            prop_assert_eq!(budget.used(), 0);
+        }
+    }
+}

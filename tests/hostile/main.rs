@@ -1,0 +1,105 @@
+//! The agent under attack: what it holds in memory, and what one sender that means well notices of it. Prints figures with
+//! `--nocapture`; asserts only what no machine is too slow for.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test: it drives processes and clocks of its own, and a panic is how it fails"
+)]
+
+#[path = "../support/agent.rs"]
+#[expect(dead_code, reason = "shared with the oracle, which also reads the counters of spans")]
+mod agent;
+mod attacks;
+#[path = "../oracle/container.rs"]
+mod container;
+mod frames;
+mod legit;
+mod sink;
+
+use std::time::Duration;
+
+use agent::Agent;
+use attacks::{Attack, Target};
+use container::Container;
+use legit::Legit;
+
+/// All that the agent may ever hold, MiB …
+const MOST_MIB: f64 = 128.0;
+/// … and how much more than before the attacks a build without optimization may, whose code alone takes forty.
+const MOST_MORE_MIB: f64 = 128.0;
+/// A sender that means well has an answer within this, whatever else goes on and however slow the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long each attack lasts: `STALLSPAN_HOSTILE_SECONDS`, for figures longer than for the test.
+fn long() -> Duration {
+    let seconds = std::env::var("STALLSPAN_HOSTILE_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs_f64(seconds.unwrap_or(0.7))
+}
+
+fn resident(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    kib.unwrap() / 1024.0
+}
+
+/// The most that is resident while `work` runs.
+async fn peak_during<T>(pid: u32, work: impl Future<Output = T>) -> (T, f64) {
+    let mut peak = resident(pid);
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return (done, peak.max(resident(pid))),
+            () = tokio::time::sleep(Duration::from_millis(10)) => peak = peak.max(resident(pid)),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_bounded_and_others_are_served_under_every_attack() {
+    let container = Container::idle();
+    let downstream = sink::start().await;
+    let agent = Agent::start(&configuration(downstream)).await;
+    let pid = agent.child.id();
+    let target = Target { grpc: agent.grpc, http: agent.http, container: Some(container.id()) };
+    let mut legit = Legit::new(agent.grpc, target.container.clone());
+    legit.send_for(Duration::from_secs(1)).await;
+    let (quiet, calm) = peak_during(pid, legit.send_for(long() * 2)).await;
+    println!("\nattack | peak RSS, MiB | p50, ms | p99, ms | p99 against quiet | refused of sent\n---|---|---|---|---|---");
+    println!("none, 10 000 spans/s | {calm:.1} | {:.2} | {:.2} | 1.00 | {} of {}", quiet.p50, quiet.p99, quiet.refused, quiet.sent);
+    let mut over = Vec::new();
+    for attack in Attack::ALL {
+        let attacking = attack.begin(&target);
+        let (seen, peak) = peak_during(pid, legit.send_for(long())).await;
+        drop(attacking);
+        let ratio = seen.p99 / quiet.p99;
+        println!("{} | {peak:.1} | {:.2} | {:.2} | {ratio:.2} | {} of {}", attack.name(), seen.p50, seen.p99, seen.refused, seen.sent);
+        if (cfg!(debug_assertions) && peak - calm > MOST_MORE_MIB) || (!cfg!(debug_assertions) && peak > MOST_MIB) {
+            over.push((attack.name(), peak));
+        }
+        let served = tokio::time::timeout(PATIENCE, legit.until_accepted()).await;
+        assert!(served.is_ok(), "{}: nobody else is served afterwards", attack.name());
+    }
+    assert!(over.is_empty(), "more than {MOST_MIB} MiB: {over:?}");
+}
+
+fn configuration(downstream: std::net::SocketAddr) -> String {
+    format!(
+        "\
+receivers: {{ otlp: {{ protocols: {{ grpc: {{ endpoint: \"127.0.0.1:0\" }}, http: {{ endpoint: \"127.0.0.1:0\" }} }} }} }}
+containers: {{ containerd: {{ enabled: false }} }}
+exporters: {{ otlp_grpc: {{ endpoint: \"http://{downstream}\", retry_on_failure: {{ enabled: false }} }} }}
+service: {{ pipelines: {{ traces: {{ exporters: [otlp_grpc] }} }} }}
+extensions: {{ health_check: {{ endpoint: \"127.0.0.1:0\" }} }}
+"
+    )
+}
