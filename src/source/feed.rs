@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::book::{Book, told};
 use super::bpf::{BpfSettings, BpfSource, Comm, Form, Hierarchy, Record, Runner, Slot, Task, ThrottleClock, Wait as Seen, Waiting};
 use super::roster::Roster;
+use super::units::Units;
 use crate::containers::Index;
 use crate::history::Store;
 use crate::host::{Host, kernel_btf};
@@ -36,6 +37,21 @@ struct Enrolled {
     active: bool,
 }
 
+/// What people call somebody, and what they are as a culprit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Called {
+    name: String,
+    kind: CulpritKind,
+}
+
+impl Called {
+    /// A service of the host is no container, though the index keeps it as one.
+    fn of(container: &Container) -> Self {
+        let kind = if container.is_unit() { CulpritKind::Host } else { CulpritKind::Neighbor };
+        Self { name: container.display_name(), kind }
+    }
+}
+
 /// Brings waits from the kernel into the history.
 pub(super) struct Feed {
     source: BpfSource,
@@ -46,7 +62,8 @@ pub(super) struct Feed {
     leaving: Vec<Slot>,
     runners: HashMap<Who, CulpritKey>,
     /// What people call the containers that have a slot.
-    names: HashMap<ContainerKey, String>,
+    names: HashMap<ContainerKey, Called>,
+    units: Units,
     /// Containers whose name changed since the history was told.
     renamed: Vec<ContainerKey>,
     /// Containers that got a slot since then.
@@ -96,6 +113,7 @@ impl Feed {
             leaving: Vec::new(),
             runners: HashMap::new(),
             names: HashMap::new(),
+            units: Units::default(),
             renamed: Vec::new(),
             unseen: Vec::new(),
             tick_ns: 1_000_000_000 / host.identity().clock_ticks.max(1),
@@ -142,17 +160,26 @@ impl Feed {
         for key in ended {
             self.dismiss(key);
         }
+        let leaving = self.units.sweep(&mut self.source, roster);
+        self.leaving.extend(leaving);
         for (key, cell) in &roster.cells {
-            if let Some(name) = index.container(*key).map(|container| container.display_name())
-                && self.names.get(key) != Some(&name)
+            let container = index.container(*key);
+            if let Some(called) = container.map(|container| Called::of(container))
+                && self.names.get(key) != Some(&called)
             {
-                self.names.insert(*key, name);
+                self.names.insert(*key, called);
                 self.renamed.push(*key);
             }
             if self.enrolled.contains_key(key) {
                 continue;
             }
-            let Some(cgroup) = cell.dirs.as_ref().and_then(|dirs| dirs.inode(controller)) else { continue };
+            let Some(cgroup) = cell.dirs.as_ref().and_then(|dirs| dirs.inode(controller)) else {
+                if container.is_some_and(|container| container.is_unit()) {
+                    self.enroll_unit(*key, roster, &cell.members);
+                }
+                continue;
+            };
+            self.leaving.extend(self.units.leave(&mut self.source, *key));
             let Some(slot) = self.free.pop() else { return };
             self.book.open(&self.source, *key, slot, now);
             let floored = self.source.set_floors(slot, Some(FLOOR_NS), Some(MEMORY_FLOOR_NS));
@@ -163,6 +190,20 @@ impl Feed {
             self.enrolled.insert(*key, Enrolled { slot, cgroup, active: false });
             self.by_slot.insert(slot, *key);
         }
+    }
+
+    /// A service without a cgroup in the hierarchy that the programs look at: its processes are named one by one, as culprits only.
+    fn enroll_unit(&mut self, key: ContainerKey, roster: &Roster, members: &[u32]) {
+        let slot = match self.units.slot(key) {
+            Some(slot) => slot,
+            None => {
+                let Some(slot) = self.free.pop() else { return };
+                self.by_slot.insert(slot, key);
+                slot
+            }
+        };
+        let members = members.iter().filter_map(|pid| roster.processes.get(pid)).map(super::roster::Process::key);
+        self.units.tell(&mut self.source, key, slot, members);
     }
 
     fn dismiss(&mut self, key: ContainerKey) {
@@ -182,8 +223,8 @@ impl Feed {
     /// Writes down what ended since the last time.
     pub(super) fn drain(&mut self, now: Mono, roster: &Roster, history: &mut Store) {
         for key in std::mem::take(&mut self.renamed) {
-            if let (Some(culprit), Some(name)) = (self.runners.get(&Who::Container(key)), self.names.get(&key)) {
-                history.culprit_name(*culprit, name, Some(Subject::Container(key)));
+            if let (Some(culprit), Some(called)) = (self.runners.get(&Who::Container(key)), self.names.get(&key)) {
+                history.culprit_name(*culprit, &called.name, Some(Subject::Container(key)));
             }
         }
         for key in std::mem::take(&mut self.unseen) {
@@ -232,7 +273,7 @@ impl Feed {
         self.count();
         let (slots, names) = (&self.by_slot, &self.names);
         self.book.blame(&self.source, now, slots, |runner| match runner {
-            Runner::Container(slot) => Some((CulpritKind::Neighbor, names.get(slots.get(&slot)?)?.clone())),
+            Runner::Container(slot) => names.get(slots.get(&slot)?).map(|called| (called.kind, called.name.clone())),
             Runner::Host(comm) => Some((CulpritKind::Host, host_name(comm))),
             Runner::Others => None,
         });
@@ -298,7 +339,7 @@ impl Feed {
         }
         let culprit = CulpritKey(u32::try_from(self.runners.len()).ok()?);
         match who {
-            Who::Container(key) => history.culprit_name(culprit, self.names.get(&key)?, Some(Subject::Container(key))),
+            Who::Container(key) => history.culprit_name(culprit, &self.names.get(&key)?.name, Some(Subject::Container(key))),
             Who::Host(comm) => history.culprit_name(culprit, &host_name(comm), None),
         }
         self.runners.insert(who, culprit);

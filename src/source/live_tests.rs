@@ -241,7 +241,7 @@ async fn windows_agree_with_the_process_itself_by_schedstat() {
 }
 
 /// A sampler with programs whose ring holds this much; `None` where they cannot be loaded.
-fn seeing(ring_bytes: u32) -> Option<Sampler> {
+pub(super) fn seeing(ring_bytes: u32) -> Option<Sampler> {
     let mut sampler = sampler(Method::Taskstats);
     let facts = sampler.host.probe();
     if facts.bpf.is_err() {
@@ -256,7 +256,7 @@ fn seeing(ring_bytes: u32) -> Option<Sampler> {
     Some(sampler)
 }
 
-fn singles(collection: &Collection, key: ContainerKey) -> SingleWaits {
+pub(super) fn singles(collection: &Collection, key: ContainerKey) -> SingleWaits {
     let found = collection.containers.iter().find(|snapshot| snapshot.container.key == key);
     found.and_then(|snapshot| snapshot.singles.clone()).unwrap()
 }

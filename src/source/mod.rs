@@ -49,6 +49,7 @@ mod serve;
 mod singles;
 mod sweep;
 mod threads;
+mod units;
 mod watch;
 
 #[cfg(test)]
@@ -57,6 +58,8 @@ mod exits_live_tests;
 mod live_tests;
 #[cfg(test)]
 mod thread_tests;
+#[cfg(test)]
+mod unit_tests;
 
 pub use crowd::Crowd;
 pub use exits::try_exits;
