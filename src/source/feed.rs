@@ -75,6 +75,8 @@ pub(super) struct Feed {
     records: u64,
     /// Records lost, and the waits in them in ns, as last told.
     lost: (u64, u64),
+    /// The same of each slot.
+    lost_of: HashMap<Slot, (u64, u64)>,
     drained_at: Mono,
     opened_at: Mono,
     open: Vec<Waiting>,
@@ -121,6 +123,7 @@ impl Feed {
             since: now,
             records: 0,
             lost: (0, 0),
+            lost_of: HashMap::new(),
             drained_at: Mono(0),
             opened_at: Mono(0),
             open: Vec::new(),
@@ -246,20 +249,38 @@ impl Feed {
                 self.names.remove(&key);
             }
             self.book.close(key, slot);
+            self.lost_of.remove(&slot);
             if self.source.clear_slot(slot).is_ok() {
                 self.free.push(slot);
             }
         }
     }
 
-    /// What was lost since the last look ended after the drain before it, and until just now: until the counter was read.
+    /// What was lost since the last look ended after the drain before it, and until just now: until the counters were read.
     fn count_losses(&mut self, history: &mut Store) {
         let Ok((records, ns)) = self.source.losses() else { return };
         let (before, before_ns) = std::mem::replace(&mut self.lost, (records, ns));
-        if records > before {
-            tracing::warn!(records = records - before, "the ring of waits was full: spans of that time tell a coverage below 1");
-            let longest = ns.saturating_sub(before_ns).min(LOST_LENGTH_MOST_NS);
-            history.record_lost(self.drained_at.minus(longest), mono_now());
+        if records <= before {
+            return;
+        }
+        tracing::warn!(records = records - before, "the ring of waits was full: spans of that time tell a coverage below 1");
+        let from = |ns: u64| self.drained_at.minus(ns.min(LOST_LENGTH_MOST_NS));
+        let (mut whose, mut known) = (Vec::new(), 0_u64);
+        for (slot, key) in &self.by_slot {
+            let Ok(totals) = self.source.totals(*slot) else { continue };
+            let (had, had_ns) = self.lost_of.insert(*slot, (totals.lost, totals.lost_ns)).unwrap_or((0, 0));
+            if totals.lost > had {
+                known = known.saturating_add(totals.lost - had);
+                whose.push((*key, from(totals.lost_ns.saturating_sub(had_ns))));
+            }
+        }
+        let now = mono_now();
+        if known < records - before {
+            // Some are of slots that changed hands meanwhile.
+            history.record_lost(from(ns.saturating_sub(before_ns)), now);
+        }
+        for (key, from) in whose {
+            history.record_lost_of(Subject::Container(key), from, now);
         }
     }
 
@@ -359,12 +380,10 @@ impl Feed {
     pub(super) fn tell_open(&mut self, now: Mono, subjects: &[Subject], roster: &Roster, history: &mut Store) {
         for subject in subjects {
             if let Subject::Process(key) = subject
-                && roster
-                    .process(*key)
-                    .and_then(|process| process.container)
-                    .is_some_and(|container| self.enrolled.contains_key(&container))
+                && let Some(container) = roster.process(*key).and_then(|process| process.container)
+                && self.enrolled.contains_key(&container)
             {
-                history.sees(*subject, now);
+                history.sees_within(*subject, Subject::Container(container), now);
             }
         }
         // A wait told as open twice might have ended, and been written down, in between.

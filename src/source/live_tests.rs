@@ -293,23 +293,28 @@ fn a_full_ring_is_counted_and_told_in_the_coverage_of_that_time_only() {
     let container = Container::new();
     let burners = [Burner::spinning(), Burner::spinning(), Burner::spinning()];
     container.take(&burners[0].0);
+    let (quiet, sleeper) = (Container::new(), Burner::new("exec sleep 1000"));
+    quiet.take(&sleeper.0);
     collect(&mut sampler);
     let key = container.key(&sampler.node).unwrap();
     let subject = Subject::Container(key);
     let of = |window: (Wall, Wall), sampler: &Sampler| sampler.node.history().window(subject, window.0, window.1);
+    let other = Subject::Container(quiet.key(&sampler.node).unwrap());
     sampler.look_around();
     let start = wall_now();
     sampler.feed.as_mut().unwrap().watch_closely(key);
     // A page holds 26 records of the shortest kind.
     let before = burners[0].waits();
     until("it has waited often", || burners[0].waits() > before + 200);
-    sampler.make_collection();
     let lossy = (start, wall_now());
+    sampler.make_collection();
     let found = sampler.node.take_collection().unwrap();
     let lost = found.node.events.unwrap().lost;
     assert!(lost > 0, "{:?}", found.node.events);
     let window = of(lossy, &sampler);
     assert!(window.coverage < 1.0, "{window:?}");
+    let beside = sampler.node.history().window(other, lossy.0, lossy.1);
+    assert!(beside.coverage == 1.0 && beside.resolution_ns == 0, "of the other nothing was lost: {beside:?}");
     // Afterwards all is well again.
     until("a time without losses", || {
         let start = wall_now();
