@@ -88,7 +88,7 @@ struct record_head {
 	u32 slot;      /* 24 */
 	u32 tgid;      /* 28 */
 	u32 tid;       /* 32 */
-	u32 culprits;  /* 36: how many of the culprits are filled */
+	u32 culprits;  /* 36: how many of the culprits are filled; << 8 the thread's number in its own pid namespace, 0: unknown */
 	u64 task_started_ns;    /* 40: CLOCK_BOOTTIME, as /proc/PID/stat has it in ticks */
 	u64 process_started_ns; /* 48 */
 };

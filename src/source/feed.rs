@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::book::{Book, told};
 use super::bpf::{BpfSettings, BpfSource, Comm, Form, Hierarchy, Record, Runner, Slot, Task, ThrottleClock, Wait as Seen, Waiting};
+use super::past::{Past, Seen as Was};
 use super::roster::Roster;
 use super::units::Units;
 use crate::containers::Index;
@@ -64,6 +65,7 @@ pub(super) struct Feed {
     /// What people call the containers that have a slot.
     names: HashMap<ContainerKey, Called>,
     units: Units,
+    past: Past,
     /// Containers whose name changed since the history was told.
     renamed: Vec<ContainerKey>,
     /// Containers that got a slot since then.
@@ -116,6 +118,7 @@ impl Feed {
             runners: HashMap::new(),
             names: HashMap::new(),
             units: Units::default(),
+            past: Past::default(),
             renamed: Vec::new(),
             unseen: Vec::new(),
             tick_ns: 1_000_000_000 / host.identity().clock_ticks.max(1),
@@ -316,7 +319,13 @@ impl Feed {
         EventSource { since: self.since, map_bytes: self.source.map_bytes(), records: self.records, lost }
     }
 
+    /// A thread that had this number in a container, and that waited.
+    pub(super) fn waited(&self, container: ContainerKey, own_tid: u32) -> Option<Was> {
+        self.past.find(container, own_tid)
+    }
+
     fn write(&mut self, record: Record, roster: &Roster, history: &mut Store) {
+        let own_tid = if let Record::Wait(seen) = &record { seen.own_tid } else { 0 };
         let (task, wait) = match record {
             Record::Wait(seen) => (seen.task, self.wait(&seen, history)),
             Record::Reclaim(work) => (work.task, memory(work.task.tid, DelayKind::Reclaim, work.end_ns, work.length_ns)),
@@ -324,6 +333,9 @@ impl Feed {
         };
         let (process, container) = self.whose(&task, roster);
         let thread = TaskKey { tid: task.tid, start_ticks: task.task_started_ns / self.tick_ns.max(1) };
+        if let Some(container) = container {
+            self.past.note(container, own_tid, Was { task: thread, process, started_ns: task.task_started_ns });
+        }
         let subjects = [container.map(Subject::Container), Some(Subject::Process(process)), Some(Subject::Task(thread))];
         for subject in subjects.into_iter().flatten() {
             history.record_wait(&[subject], wait);

@@ -42,6 +42,7 @@ mod lives;
 mod meter;
 mod named;
 mod node;
+mod past;
 mod reading;
 mod roster;
 mod sampler;
