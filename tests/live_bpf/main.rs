@@ -244,9 +244,10 @@ fn waits_that_move_between_cpus_are_explained() {
     assert!(unexplained * 20 <= waited, "{unexplained} of {waited}");
 }
 
-/// What the kernel counted of a cgroup's throttling, own and ancestors', summed over CPUs.
+/// What the kernel counted of a cgroup's throttling, own and ancestors', summed over CPUs; before 6.6 only its own.
 fn throttled_clock(cgroup: &Cgroup) -> Option<u64> {
-    let text = std::fs::read_to_string(cgroup.procs().with_file_name("cpu.stat.local")).ok()?;
+    let read = |file: &str| std::fs::read_to_string(cgroup.procs().with_file_name(file));
+    let text = read("cpu.stat.local").or_else(|_| read("cpu.stat")).ok()?;
     let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok());
     value("throttled_time").or_else(|| value("throttled_usec").map(|us| us * 1000))
 }
@@ -264,13 +265,15 @@ fn throttled(tasks: usize, cpu_of: impl Fn(usize) -> usize, per_cpu: u64) {
     let truth = (clock_after - clock) * per_cpu;
     let waited = after.wait_ns - before.wait_ns;
     eprintln!("{tasks} tasks waited {:.1} ms", waited as f64 / 1e6);
-    close("throttled", after.throttled_ns - before.throttled_ns, truth, 0.05);
+    let exact = matches!(watched.source.offer().throttle, ThrottleClock::Exact | ThrottleClock::Queue);
+    let ratio = if exact { 0.05 } else { 0.25 };
+    close("throttled", after.throttled_ns - before.throttled_ns, truth, ratio);
     let mut in_records = 0;
     for record in watched.records() {
         let Record::Wait(wait) = record else { panic!("{record:?}") };
         in_records += wait.throttled_ns;
     }
-    close("throttled in records", in_records, truth, 0.05);
+    close("throttled in records", in_records, truth, ratio);
     let blamed: u64 = watched.blamed().values().sum();
     assert!(blamed + after.throttled_ns <= after.wait_ns + after.wait_ns / 50, "{blamed}");
 }
