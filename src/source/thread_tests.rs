@@ -196,12 +196,13 @@ async fn a_thread_that_ended_before_it_was_named_is_known_by_its_waits() {
     tokio::time::sleep(Duration::from_millis(700)).await;
     let (own_tid, (then, end)) = (threads.starved, both_now());
     drop(threads);
+    until("all of it is over", || fs::read_to_string(container.dir().join("cgroup.procs")).unwrap().is_empty());
     assert!(cover(&handle, subject, &[own_tid], then).await);
     let task = node.threads().find(&[subject], own_tid, then).expect("it is known");
     let window = node.history().window(Subject::Task(task), begin, end);
     assert!(window.delay_ns.get(DelayKind::Cpu).is_some_and(|ns| ns > 50_000_000), "{window:?}");
     assert!(window.coverage > 0.5 && window.longest_wait_ns > Some(1_000_000), "{window:?}");
-    assert_eq!(node.threads().find(&[subject], own_tid, mono_now()), None, "nobody who began later");
+    until("its end was noticed", || node.threads().find(&[subject], own_tid, mono_now()).is_none());
     handle.stop();
     thread.join().unwrap();
 }

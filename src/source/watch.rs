@@ -95,10 +95,11 @@ impl Sampler {
                 self.read_named(*process, names);
             }
         }
-        for name in names {
-            if !self.is_known(*name) {
-                self.remember(*name, now);
-            }
+        let unknown: Vec<Name> = names.iter().copied().filter(|name| !self.is_known(*name)).collect();
+        if !unknown.is_empty() && self.feed.is_some() {
+            // What it waited may still be in the ring.
+            self.flush();
+            unknown.into_iter().for_each(|name| self.remember(name, now));
         }
         let mut found = Vec::new();
         let mut named = self.node.threads_mut();
