@@ -41,7 +41,7 @@ oracle: ## senders, a moody downstream, the agent ended COUNT times (1000) in th
 clients: setup ## senders of other people: SDKs for Python, Go, Java and Node, telemetrygen, the Collector
 	@tests/lanes.sh clients
 
-figures: setup peers ## the hop against the Collector in one run, the agent at rest with 30 containers, and under attack (root)
+figures: setup peers ## the hop against the Collector in one run, the agent at rest with 30 containers, on a full node, and under attack (root)
 	@cargo build --locked --release --bin stallspan --example checkout --example forwarder
 	@STALLSPAN_BIN=$(CURDIR)/target/release/stallspan CHECKOUT_BIN=$(CURDIR)/target/release/examples/checkout \
 	  FORWARDER_BIN=$(CURDIR)/target/release/examples/forwarder \

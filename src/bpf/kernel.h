@@ -100,6 +100,15 @@ struct task_group {
 	struct cfs_rq **cfs_rq;
 } CORE;
 
+struct upid {
+	s32 nr;
+} CORE;
+
+struct pid {
+	u32 level;
+	struct upid numbers[1]; /* one a pid namespace, the innermost last: level + 1 in all */
+} CORE;
+
 struct task_struct {
 	s32 on_rq;
 	s32 pid;
@@ -109,6 +118,7 @@ struct task_struct {
 	struct task_group *sched_task_group;
 	struct task_struct *group_leader;
 	struct css_set *cgroups;
+	struct pid *thread_pid;
 	u64 start_boottime;
 	char comm[16];
 } CORE;

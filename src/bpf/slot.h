@@ -23,6 +23,13 @@ SEPARATE u32 find_slot(u64 of)
 	return SLOT_HOST;
 }
 
+SEPARATE u32 find_process(u32 tgid, u64 started_ns)
+{
+	struct process_key key = { .tgid = tgid, .started = started_ns / tick_ns };
+	u32 *slot = bpf_map_lookup_elem(&processes, &key);
+	return slot && *slot < slots_max ? *slot : SLOT_HOST;
+}
+
 static __always_inline u32 slot_of(struct task_struct *task, struct task_state *state)
 {
 	u32 zero = 0;
@@ -33,6 +40,8 @@ static __always_inline u32 slot_of(struct task_struct *task, struct task_state *
 		state->css = css;
 		/* Read back from the map it is a number and no pointer any more. */
 		state->slot = find_slot(*(volatile u64 *)&state->css);
+		if (state->slot == SLOT_HOST)
+			state->slot = find_process(GET(task, tgid), GET2(task, group_leader, start_boottime));
 		state->generation = generation;
 	}
 	return state->slot;

@@ -136,7 +136,14 @@ int on_migrate(u64 *ctx)
 SEC(TRACEPOINT("sched_process_fork"))
 int on_fork(u64 *ctx)
 {
-	renew_state((struct task_struct *)ctx[1]);
+	struct task_struct *parent = (struct task_struct *)ctx[0], *child = (struct task_struct *)ctx[1];
+	struct task_state *state = renew_state(child), *before = state_of(parent);
+	/* Where it belongs is where its parent does, until it moves: user space may not know it for a while. */
+	if (state && before && before->css == GET(child, cgroups)) {
+		state->css = before->css;
+		state->slot = before->slot;
+		state->generation = before->generation;
+	}
 	return 0;
 }
 

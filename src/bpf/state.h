@@ -12,6 +12,7 @@ const volatile u32 prev_argument = 1; /* place of `prev` among the arguments of 
 const volatile u32 hierarchy = 0;     /* 0: the unified one; else 1 + index of a v1 controller in css_set.subsys */
 const volatile u32 cpus_possible = 1;
 const volatile u32 slots_max = SLOTS_DEFAULT;
+const volatile u64 tick_ns = 10000000; /* in which user space knows start times */
 /* Ascending. */
 const volatile u64 thresholds[THRESHOLDS] = { 1000000, 10000000, 50000000, 100000000 };
 
@@ -123,6 +124,14 @@ struct {
 	__type(value, u32);
 } slots SEC(".maps");
 
+/* Processes outside of all these cgroups -> slot: a service whose cgroup stands in another hierarchy. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PROCESSES_DEFAULT);
+	__type(key, struct process_key);
+	__type(value, u32);
+} processes SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, SLOTS_DEFAULT);
@@ -222,14 +231,15 @@ static __always_inline struct task_state *make_state(struct task_struct *task)
 }
 
 /* A task is born. One that had its number before may have left something behind. */
-static __always_inline void renew_state(struct task_struct *task)
+static __always_inline struct task_state *renew_state(struct task_struct *task)
 {
 #ifdef RAW
 	u32 pid = GET(task, pid);
 	struct task_state none = {};
 	bpf_map_update_elem(&tasks, &pid, &none, BPF_ANY);
+	return bpf_map_lookup_elem(&tasks, &pid);
 #else
-	make_state(task);
+	return make_state(task);
 #endif
 }
 

@@ -104,10 +104,29 @@ static __always_inline void head_fill(struct record_head *head, u32 kind, struct
 	head->process_started_ns = GET2(task, group_leader, start_boottime);
 }
 
+#define PID_NAMESPACES 32 /* MAX_PID_NS_LEVEL, include/linux/pid_namespace.h */
+#define UPID_SIZE 16      /* a number and a pointer */
+
+/* What gettid() returns to the thread. Of an ending one: 0. */
+static __always_inline u32 own_tid(struct task_struct *task)
+{
+	struct pid *pid = GET(task, thread_pid);
+	if (!pid)
+		return 0;
+	u32 level = BPF_CORE_READ(pid, level);
+	if (level > PID_NAMESPACES)
+		return 0;
+	s32 number = 0;
+	void *first = __builtin_preserve_access_index(&pid->numbers[0].nr);
+	if (bpf_probe_read_kernel(&number, sizeof(number), first + level * UPID_SIZE))
+		return 0;
+	return number;
+}
+
 #define FILL_WAIT(record, places)                                                              \
 	do {                                                                                   \
 		head_fill(&(record)->head, RECORD_WAIT, task, slot, wait->end, wait->length); \
-		(record)->head.culprits = found->count;                                        \
+		(record)->head.culprits = found->count | own_tid(task) << 8;                   \
 		(record)->throttled_ns = wait->throttled;                                      \
 		(record)->self_ns = found->self_ns;                                            \
 		(record)->idle_ns = found->idle_ns;                                            \

@@ -11,6 +11,7 @@
 #define SLOTS_DEFAULT 1024     /* the loader sets what the memory budget allows */
 #define TASKS_DEFAULT 32768    /* tasks remembered where the kernel keeps nothing beside them */
 #define CGROUPS_DEFAULT 8192   /* cgroups that lead to slots */
+#define PROCESSES_DEFAULT 4096 /* processes that do */
 
 /*
  * Buckets of OTLP's base-2 exponential histogram of seconds, scale 2: bucket i holds (2^(i/4), 2^((i+1)/4)], and
@@ -87,7 +88,7 @@ struct record_head {
 	u32 slot;      /* 24 */
 	u32 tgid;      /* 28 */
 	u32 tid;       /* 32 */
-	u32 culprits;  /* 36: how many of the culprits are filled */
+	u32 culprits;  /* 36: how many of the culprits are filled; << 8 the thread's number in its own pid namespace, 0: unknown */
 	u64 task_started_ns;    /* 40: CLOCK_BOOTTIME, as /proc/PID/stat has it in ticks */
 	u64 process_started_ns; /* 48 */
 };
@@ -114,6 +115,12 @@ struct waiting_record {
 	u32 pad;          /* 36 */
 	u64 task_started_ns;    /* 40 */
 	u64 process_started_ns; /* 48 */
+};
+
+/* One process: its number, and when it began in clock ticks since boot, as `/proc/PID/stat` has it. */
+struct process_key {
+	u32 tgid;    /* 0 */
+	u32 started; /* 4: the lower half */
 };
 
 /* Time that `victim` waited while `culprit` ran. */

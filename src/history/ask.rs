@@ -92,7 +92,11 @@ impl Store {
         let waits = entry.and_then(|entry| entry.single_waits());
         let unseen = entry.is_none_or(|entry| entry.known_from(self.forgotten, self.some_subjects).is_none()) && self.some_subjects;
         let known_from = if unseen { u64::MAX } else { waits.map_or(self.forgotten, |waits| waits.known_from()) };
-        Some(View::new(polled, waits, &self.sight, known_from, cut))
+        let container = match subject {
+            Subject::Container(_) => Some(subject),
+            Subject::Process(_) | Subject::Task(_) => entry.and_then(|entry| entry.container),
+        };
+        Some(View::new(polled, waits, (&self.sight, container), known_from, cut))
     }
 
     /// Names the culprit, and counts as own what ran in the scope itself.
@@ -201,6 +205,25 @@ mod tests {
         assert_eq!(told(1_600, 1_700), (Some(Evidence::Taskstats), 0.5, 100, None), "all lost");
         assert_eq!(told(1_500, 1_900), (Some(Evidence::Bpf), 0.75, 100, Some(0)), "a quarter lost");
         assert_eq!(told(1_950, 1_980), (Some(Evidence::Taskstats), 1.0, 100, None), "not told yet");
+    }
+
+    #[test]
+    fn what_is_lost_of_a_container_is_lost_of_its_threads_and_of_nobody_else() {
+        const OTHER: Subject = Subject::Container(ContainerKey(2));
+        let mut store = empty();
+        store.events_begin(Mono(0), EventFields { some_subjects: true, ..ALL });
+        for container in [CONTAINER, OTHER] {
+            store.sees(container, Mono(1));
+        }
+        let (Subject::Task(mine), his) = (TASK, TaskKey { tid: 6, start_ticks: 9 }) else { unreachable!() };
+        assert!(store.sees_thread(mine, CONTAINER, Mono(1)) && store.sees_thread(his, OTHER, Mono(1)));
+        store.sees_within(Subject::Process(crate::model::ProcessKey { pid: 7, start_ticks: 1 }), OTHER, Mono(1));
+        store.record_lost_of(CONTAINER, Mono(500 * MS), Mono(600 * MS));
+        store.events_until(Mono(1_000 * MS));
+        let coverage = |subject| window(&store, subject, 500, 700).coverage;
+        assert_eq!([coverage(CONTAINER), coverage(TASK)], [0.5, 0.5]);
+        assert_eq!([coverage(OTHER), coverage(Subject::Task(his))], [1.0, 1.0]);
+        assert_eq!(coverage(Subject::Process(crate::model::ProcessKey { pid: 7, start_ticks: 1 })), 1.0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::series::Series;
 use super::waits::Waits;
-use crate::model::{OpenWait, Reading, Wait};
+use crate::model::{OpenWait, Reading, Subject, Wait};
 
 /// Readings and waits with which a subject is small: it goes as a whole or not at all.
 const FEW_READINGS: usize = 2;
@@ -20,6 +20,8 @@ pub(super) struct Entry {
     waits: Option<Box<Waits>>,
     /// Since when its waits are seen, where not everybody's are.
     pub(super) seen: Option<u64>,
+    /// The container that it is in, where somebody told.
+    pub(super) container: Option<Subject>,
     /// Times in which readings lack something, ascending.
     missing: VecDeque<(u64, u64)>,
 }

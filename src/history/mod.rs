@@ -35,6 +35,7 @@ mod ask;
 mod chunk;
 mod clock;
 mod entry;
+mod holes;
 mod merge;
 mod names;
 mod overlay;

@@ -5,7 +5,7 @@ use super::sight::{Seen, Sight};
 use super::slice::share;
 use super::tally::{Blames, Measured, Picks};
 use super::waits::{Found, KINDS, Waits};
-use crate::model::{DelayKind, EventFields, Evidence, Window};
+use crate::model::{DelayKind, EventFields, Evidence, Subject, Window};
 
 /// Of a window, one part in this many must have been seen, or it is judged by what was polled.
 const LEAST_SEEN_PART: u64 = 2;
@@ -31,13 +31,20 @@ struct Events<'a> {
 
 impl<'a> View<'a> {
     /// `polled`: what the readings say. `known_from`: before it, single waits were forgotten.
-    pub(super) fn new(polled: Option<Window>, waits: Option<&'a Waits>, sight: &Sight, known_from: u64, cut: Cut) -> Self {
+    /// `container`: what was lost of it was lost of this subject.
+    pub(super) fn new(
+        polled: Option<Window>,
+        waits: Option<&'a Waits>,
+        (sight, container): (&Sight, Option<Subject>),
+        known_from: u64,
+        cut: Cut,
+    ) -> Self {
         let length = cut.end - cut.start;
-        let seen = sight.seen(cut, known_from);
+        let seen = sight.seen(cut, known_from, container);
         let enough = if length == 0 { seen.instant } else { seen.ns > 0 && seen.ns >= length / LEAST_SEEN_PART };
         let any = if length == 0 { seen.instant } else { seen.ns > 0 };
         // Readings go on where single waits were lost: such time counts half, so that whoever looks at the span knows.
-        let lost = sight.lost(cut, known_from);
+        let lost = sight.lost(cut, known_from, container);
         let polled = polled.map(|polled| match lost {
             0 => polled,
             _ => Window { coverage: polled.coverage.min(1.0 - share(lost, length) / 2.0), ..polled },

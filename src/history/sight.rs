@@ -3,13 +3,8 @@
 use std::collections::VecDeque;
 
 use super::chunk::Cut;
-use crate::model::EventFields;
-
-/// Most stretches and most holes remembered; past it the two oldest holes are one with what lies between.
-const MOST: usize = 512;
-
-/// From `0` to `1`.
-type Span = (u64, u64);
+use super::holes::{Lost, MOST, Span};
+use crate::model::{EventFields, Subject};
 
 /// How much of a window was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,8 +22,8 @@ pub(super) struct Seen {
 pub(super) struct Sight {
     /// In which an event source told of all waits that ended; the newest may still grow.
     stretches: VecDeque<Span>,
-    /// Where some were lost, without overlaps, oldest first.
-    holes: VecDeque<Span>,
+    /// Where some were lost.
+    lost: Lost,
     live: bool,
     fields: EventFields,
 }
@@ -66,37 +61,21 @@ impl Sight {
         self.fields
     }
 
-    /// Some waits that lasted in this time were lost.
-    pub(super) fn lose(&mut self, from: u64, to: u64) {
-        if from >= to {
-            return;
-        }
-        let first = self.holes.partition_point(|hole| hole.1 < from);
-        let last = self.holes.partition_point(|hole| hole.0 <= to);
-        let (mut from, mut to) = (from, to);
-        for hole in self.holes.range(first..last.max(first)) {
-            (from, to) = (from.min(hole.0), to.max(hole.1));
-        }
-        self.holes.drain(first..last.max(first));
-        self.holes.insert(first, (from, to));
-        if self.holes.len() > MOST
-            && let Some((oldest, _)) = self.holes.pop_front()
-            && let Some(next) = self.holes.front_mut()
-        {
-            next.0 = oldest;
-        }
+    /// Some waits that lasted in this time were lost, of everybody or of one container.
+    pub(super) fn lose(&mut self, of: Option<Subject>, from: u64, to: u64) {
+        self.lost.add(of, from, to);
     }
 
-    /// How much of `cut` lies where waits were lost of somebody of whom nothing is known before `known_from`, ns.
-    pub(super) fn lost(&self, cut: Cut, known_from: u64) -> u64 {
+    /// How much of `cut` lies where waits were lost of somebody of whom nothing is known before `known_from`, ns. `container`:
+    /// that one is in it, or it is that one.
+    pub(super) fn lost(&self, cut: Cut, known_from: u64, container: Option<Subject>) -> u64 {
         let from = cut.start.max(known_from);
-        let first = self.holes.partition_point(|hole| hole.1 <= from);
-        let holes = self.holes.range(first..).take_while(|hole| hole.0 < cut.end);
+        let holes = self.lost.of(container).after(from).take_while(|hole| hole.0 < cut.end);
         holes.map(|hole| hole.1.min(cut.end).saturating_sub(hole.0.max(from))).sum()
     }
 
     /// How much of `cut` was seen of somebody of whom nothing is known before `known_from`.
-    pub(super) fn seen(&self, cut: Cut, known_from: u64) -> Seen {
+    pub(super) fn seen(&self, cut: Cut, known_from: u64, container: Option<Subject>) -> Seen {
         let mut seen = Seen::default();
         let mut until = cut.start;
         let first = self.stretches.partition_point(|stretch| stretch.1 < cut.start);
@@ -110,8 +89,7 @@ impl Sight {
                     until = until.max(to);
                 }
             };
-            let lost = self.holes.partition_point(|hole| hole.1 <= from);
-            for hole in self.holes.range(lost..).take_while(|hole| hole.0 < to) {
+            for hole in self.lost.of(container).after(from).take_while(|hole| hole.0 < to) {
                 piece(from, hole.0);
                 from = from.max(hole.1);
             }
@@ -123,9 +101,7 @@ impl Sight {
 
     /// Forgets what lies before `cutoff`, which then counts as not seen.
     pub(super) fn expire(&mut self, cutoff: u64) {
-        while self.holes.front().is_some_and(|hole| hole.1 <= cutoff) {
-            self.holes.pop_front();
-        }
+        self.lost.expire(cutoff);
         while self.stretches.len() > 1 && self.stretches.front().is_some_and(|stretch| stretch.1 <= cutoff) {
             self.stretches.pop_front();
         }
@@ -147,14 +123,14 @@ mod tests {
             sight.end();
         }
         for (from, to) in holes {
-            sight.lose(*from, *to);
+            sight.lose(None, *from, *to);
         }
         sight
     }
 
     #[track_caller]
     fn check(sight: &Sight, start: u64, end: u64, known_from: u64, ns: u64, hole: u64) {
-        let seen = sight.seen(Cut { start, end }, known_from);
+        let seen = sight.seen(Cut { start, end }, known_from, None);
         assert_eq!((seen.ns, seen.hole), (ns, hole), "{start}..{end}");
     }
 
@@ -175,7 +151,7 @@ mod tests {
     #[test]
     fn what_lies_in_holes_was_lost() {
         let sight = sight(&[(100, 200), (300, 400)], &[(120, 130), (330, 350)]);
-        let lost = |start, end, known_from| sight.lost(Cut { start, end }, known_from);
+        let lost = |start, end, known_from| sight.lost(Cut { start, end }, known_from, None);
         assert_eq!([lost(0, 500, 0), lost(125, 340, 0), lost(130, 330, 0), lost(122, 124, 0)], [30, 15, 0, 2]);
         assert_eq!([lost(0, 500, 125), lost(0, 500, 340), lost(0, 500, u64::MAX)], [25, 10, 0]);
     }
@@ -183,7 +159,7 @@ mod tests {
     #[test]
     fn an_instant_is_seen_inside_a_stretch() {
         let sight = sight(&[(100, 200)], &[(120, 130)]);
-        let instant = |at| sight.seen(Cut { start: at, end: at }, 0).instant;
+        let instant = |at| sight.seen(Cut { start: at, end: at }, 0, None).instant;
         assert_eq!([99, 100, 119, 125, 150, 200, 201].map(instant), [false, true, true, false, true, true, false]);
     }
 
@@ -191,9 +167,9 @@ mod tests {
     fn too_many_holes_become_larger_ones() {
         let mut sight = sight(&[(0, 1_000_000)], &[]);
         for hole in 0..2 * MOST as u64 {
-            sight.lose(hole * 100, hole * 100 + 1);
+            sight.lose(None, hole * 100, hole * 100 + 1);
         }
-        assert_eq!(sight.holes.len(), MOST);
+        assert_eq!(sight.lost.of(None).len(), MOST);
         check(&sight, 50, 60, 0, 0, 10);
         check(&sight, 99_950, 99_960, 0, 10, 0);
     }

@@ -112,6 +112,14 @@ impl Store {
         });
     }
 
+    /// The same of a process in a container: what is lost of that one is lost of it.
+    pub fn sees_within(&mut self, subject: Subject, container: Subject, at: Mono) {
+        self.change(subject, at, |entry| {
+            entry.seen.get_or_insert(at.0);
+            entry.container = Some(container);
+        });
+    }
+
     /// Whether this subject was told as seen, and has not been dropped since: then it has to be told again.
     #[must_use]
     pub fn is_seen(&self, subject: Subject) -> bool {
@@ -129,11 +137,13 @@ impl Store {
         let (forgotten, some_subjects) = (self.forgotten, self.some_subjects);
         let around = self.entries.get(&whole).and_then(|whole| Some((whole.known_from(forgotten, some_subjects)?, whole)));
         let Some((seen, entry)) = around else { return false };
+        let container = if matches!(whole, Subject::Container(_)) { Some(whole) } else { entry.container };
         let since = entry.single_waits().map_or(seen, |waits| waits.known_from().max(seen));
         let past: Vec<Wait> = entry.single_waits().map(|waits| waits.of_thread(thread.tid, born.0)).unwrap_or_default();
         let at = past.iter().map(|wait| wait.end).max().unwrap_or(Mono(since));
         self.change(subject, at, |entry| {
             entry.seen = Some(since);
+            entry.container = container;
             for wait in &past {
                 entry.record_wait(wait, since.max(forgotten));
             }
@@ -159,7 +169,12 @@ impl Store {
 
     /// Some waits that ended in this time were lost: it does not count as covered.
     pub fn record_lost(&mut self, from: Mono, to: Mono) {
-        self.sight.lose(from.0, to.0);
+        self.sight.lose(None, from.0, to.0);
+    }
+
+    /// The same of the waits of one container only.
+    pub fn record_lost_of(&mut self, container: Subject, from: Mono, to: Mono) {
+        self.sight.lose(Some(container), from.0, to.0);
     }
 
     /// Readings of a subject lack something of what was waited in this time: a process ended and nobody told what it had

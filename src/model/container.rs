@@ -75,6 +75,12 @@ pub struct Container {
 }
 
 impl Container {
+    /// Whether this is a service of the host (`nginx.service`), and no container.
+    #[must_use]
+    pub fn is_unit(&self) -> bool {
+        matches!(self.runtime, Some("systemd" | "talos"))
+    }
+
     /// The name shown to people: `namespace/pod/container`, else the container's name, else its short id.
     #[must_use]
     pub fn display_name(&self) -> String {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use super::book::{Book, told};
 use super::bpf::{BpfSettings, BpfSource, Comm, Form, Hierarchy, Record, Runner, Slot, Task, ThrottleClock, Wait as Seen, Waiting};
+use super::past::{Past, Seen as Was};
 use super::roster::Roster;
+use super::units::Units;
 use crate::containers::Index;
 use crate::history::Store;
 use crate::host::{Host, kernel_btf};
@@ -36,6 +38,21 @@ struct Enrolled {
     active: bool,
 }
 
+/// What people call somebody, and what they are as a culprit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Called {
+    name: String,
+    kind: CulpritKind,
+}
+
+impl Called {
+    /// A service of the host is no container, though the index keeps it as one.
+    fn of(container: &Container) -> Self {
+        let kind = if container.is_unit() { CulpritKind::Host } else { CulpritKind::Neighbor };
+        Self { name: container.display_name(), kind }
+    }
+}
+
 /// Brings waits from the kernel into the history.
 pub(super) struct Feed {
     source: BpfSource,
@@ -46,7 +63,9 @@ pub(super) struct Feed {
     leaving: Vec<Slot>,
     runners: HashMap<Who, CulpritKey>,
     /// What people call the containers that have a slot.
-    names: HashMap<ContainerKey, String>,
+    names: HashMap<ContainerKey, Called>,
+    units: Units,
+    past: Past,
     /// Containers whose name changed since the history was told.
     renamed: Vec<ContainerKey>,
     /// Length of the clock tick in which the kernel tells start times, ns.
@@ -56,6 +75,8 @@ pub(super) struct Feed {
     records: u64,
     /// Records lost, and the waits in them in ns, as last told.
     lost: (u64, u64),
+    /// The same of each slot.
+    lost_of: HashMap<Slot, (u64, u64)>,
     drained_at: Mono,
     opened_at: Mono,
     open: Vec<Waiting>,
@@ -94,12 +115,15 @@ impl Feed {
             leaving: Vec::new(),
             runners: HashMap::new(),
             names: HashMap::new(),
+            units: Units::default(),
+            past: Past::default(),
             renamed: Vec::new(),
             tick_ns: 1_000_000_000 / host.identity().clock_ticks.max(1),
             book: Book::default(),
             since: now,
             records: 0,
             lost: (0, 0),
+            lost_of: HashMap::new(),
             drained_at: Mono(0),
             opened_at: Mono(0),
             open: Vec::new(),
@@ -139,17 +163,26 @@ impl Feed {
         for key in ended {
             self.dismiss(key);
         }
+        let leaving = self.units.sweep(&mut self.source, roster);
+        self.leaving.extend(leaving);
         for (key, cell) in &roster.cells {
-            if let Some(name) = index.container(*key).map(|container| container.display_name())
-                && self.names.get(key) != Some(&name)
+            let container = index.container(*key);
+            if let Some(called) = container.map(|container| Called::of(container))
+                && self.names.get(key) != Some(&called)
             {
-                self.names.insert(*key, name);
+                self.names.insert(*key, called);
                 self.renamed.push(*key);
             }
             if self.enrolled.contains_key(key) {
                 continue;
             }
-            let Some(cgroup) = cell.dirs.as_ref().and_then(|dirs| dirs.inode(controller)) else { continue };
+            let Some(cgroup) = cell.dirs.as_ref().and_then(|dirs| dirs.inode(controller)) else {
+                if container.is_some_and(|container| container.is_unit()) {
+                    self.enroll_unit(*key, roster, &cell.members);
+                }
+                continue;
+            };
+            self.leaving.extend(self.units.leave(&mut self.source, *key));
             let Some(slot) = self.free.pop() else { return };
             self.book.open(&self.source, *key, slot, now);
             let floored = self.source.set_floors(slot, Some(FLOOR_NS), Some(MEMORY_FLOOR_NS));
@@ -159,6 +192,20 @@ impl Feed {
             self.enrolled.insert(*key, Enrolled { slot, cgroup, active: false });
             self.by_slot.insert(slot, *key);
         }
+    }
+
+    /// A service without a cgroup in the hierarchy that the programs look at: its processes are named one by one, as culprits only.
+    fn enroll_unit(&mut self, key: ContainerKey, roster: &Roster, members: &[u32]) {
+        let slot = match self.units.slot(key) {
+            Some(slot) => slot,
+            None => {
+                let Some(slot) = self.free.pop() else { return };
+                self.by_slot.insert(slot, key);
+                slot
+            }
+        };
+        let members = members.iter().filter_map(|pid| roster.processes.get(pid)).map(super::roster::Process::key);
+        self.units.tell(&mut self.source, key, slot, members);
     }
 
     fn dismiss(&mut self, key: ContainerKey) {
@@ -178,8 +225,8 @@ impl Feed {
     /// Writes down what ended since the last time.
     pub(super) fn drain(&mut self, now: Mono, roster: &Roster, history: &mut Store) {
         for key in std::mem::take(&mut self.renamed) {
-            if let (Some(culprit), Some(name)) = (self.runners.get(&Who::Container(key)), self.names.get(&key)) {
-                history.culprit_name(*culprit, name, Some(Subject::Container(key)));
+            if let (Some(culprit), Some(called)) = (self.runners.get(&Who::Container(key)), self.names.get(&key)) {
+                history.culprit_name(*culprit, &called.name, Some(Subject::Container(key)));
             }
         }
         // New ones, and those the history had to drop: an idle container's readings grow old.
@@ -204,20 +251,38 @@ impl Feed {
                 self.names.remove(&key);
             }
             self.book.close(key, slot);
+            self.lost_of.remove(&slot);
             if self.source.clear_slot(slot).is_ok() {
                 self.free.push(slot);
             }
         }
     }
 
-    /// What was lost since the last look ended after the drain before it, and until just now: until the counter was read.
+    /// What was lost since the last look ended after the drain before it, and until just now: until the counters were read.
     fn count_losses(&mut self, history: &mut Store) {
         let Ok((records, ns)) = self.source.losses() else { return };
         let (before, before_ns) = std::mem::replace(&mut self.lost, (records, ns));
-        if records > before {
-            tracing::warn!(records = records - before, "the ring of waits was full: spans of that time tell a coverage below 1");
-            let longest = ns.saturating_sub(before_ns).min(LOST_LENGTH_MOST_NS);
-            history.record_lost(self.drained_at.minus(longest), mono_now());
+        if records <= before {
+            return;
+        }
+        tracing::warn!(records = records - before, "the ring of waits was full: spans of that time tell a coverage below 1");
+        let from = |ns: u64| self.drained_at.minus(ns.min(LOST_LENGTH_MOST_NS));
+        let (mut whose, mut known) = (Vec::new(), 0_u64);
+        for (slot, key) in &self.by_slot {
+            let Ok(totals) = self.source.totals(*slot) else { continue };
+            let (had, had_ns) = self.lost_of.insert(*slot, (totals.lost, totals.lost_ns)).unwrap_or((0, 0));
+            if totals.lost > had {
+                known = known.saturating_add(totals.lost - had);
+                whose.push((*key, from(totals.lost_ns.saturating_sub(had_ns))));
+            }
+        }
+        let now = mono_now();
+        if known < records - before {
+            // Some are of slots that changed hands meanwhile.
+            history.record_lost(from(ns.saturating_sub(before_ns)), now);
+        }
+        for (key, from) in whose {
+            history.record_lost_of(Subject::Container(key), from, now);
         }
     }
 
@@ -231,7 +296,7 @@ impl Feed {
         self.count();
         let (slots, names) = (&self.by_slot, &self.names);
         self.book.blame(&self.source, now, slots, |runner| match runner {
-            Runner::Container(slot) => Some((CulpritKind::Neighbor, names.get(slots.get(&slot)?)?.clone())),
+            Runner::Container(slot) => names.get(slots.get(&slot)?).map(|called| (called.kind, called.name.clone())),
             Runner::Host(comm) => Some((CulpritKind::Host, host_name(comm))),
             Runner::Others => None,
         });
@@ -253,7 +318,13 @@ impl Feed {
         EventSource { since: self.since, map_bytes: self.source.map_bytes(), records: self.records, lost }
     }
 
+    /// A thread that had this number in a container, and that waited.
+    pub(super) fn waited(&self, container: ContainerKey, own_tid: u32) -> Option<Was> {
+        self.past.find(container, own_tid)
+    }
+
     fn write(&mut self, record: Record, roster: &Roster, history: &mut Store) {
+        let own_tid = if let Record::Wait(seen) = &record { seen.own_tid } else { 0 };
         let (task, wait) = match record {
             Record::Wait(seen) => (seen.task, self.wait(&seen, history)),
             Record::Reclaim(work) => (work.task, memory(work.task.tid, DelayKind::Reclaim, work.end_ns, work.length_ns)),
@@ -261,6 +332,9 @@ impl Feed {
         };
         let (process, container) = self.whose(&task, roster);
         let thread = TaskKey { tid: task.tid, start_ticks: task.task_started_ns / self.tick_ns.max(1) };
+        if let Some(container) = container {
+            self.past.note(container, own_tid, Was { task: thread, process, started_ns: task.task_started_ns });
+        }
         let subjects = [container.map(Subject::Container), Some(Subject::Process(process)), Some(Subject::Task(thread))];
         for subject in subjects.into_iter().flatten() {
             history.record_wait(&[subject], wait);
@@ -297,7 +371,7 @@ impl Feed {
         }
         let culprit = CulpritKey(u32::try_from(self.runners.len()).ok()?);
         match who {
-            Who::Container(key) => history.culprit_name(culprit, self.names.get(&key)?, Some(Subject::Container(key))),
+            Who::Container(key) => history.culprit_name(culprit, &self.names.get(&key)?.name, Some(Subject::Container(key))),
             Who::Host(comm) => history.culprit_name(culprit, &host_name(comm), None),
         }
         self.runners.insert(who, culprit);
@@ -317,12 +391,10 @@ impl Feed {
     pub(super) fn tell_open(&mut self, now: Mono, subjects: &[Subject], roster: &Roster, history: &mut Store) {
         for subject in subjects {
             if let Subject::Process(key) = subject
-                && roster
-                    .process(*key)
-                    .and_then(|process| process.container)
-                    .is_some_and(|container| self.enrolled.contains_key(&container))
+                && let Some(container) = roster.process(*key).and_then(|process| process.container)
+                && self.enrolled.contains_key(&container)
             {
-                history.sees(*subject, now);
+                history.sees_within(*subject, Subject::Container(container), now);
             }
         }
         // A wait told as open twice might have ended, and been written down, in between.

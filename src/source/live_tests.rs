@@ -241,7 +241,7 @@ async fn windows_agree_with_the_process_itself_by_schedstat() {
 }
 
 /// A sampler with programs whose ring holds this much; `None` where they cannot be loaded.
-fn seeing(ring_bytes: u32) -> Option<Sampler> {
+pub(super) fn seeing(ring_bytes: u32) -> Option<Sampler> {
     let mut sampler = sampler(Method::Taskstats);
     let facts = sampler.host.probe();
     if facts.bpf.is_err() {
@@ -256,7 +256,7 @@ fn seeing(ring_bytes: u32) -> Option<Sampler> {
     Some(sampler)
 }
 
-fn singles(collection: &Collection, key: ContainerKey) -> SingleWaits {
+pub(super) fn singles(collection: &Collection, key: ContainerKey) -> SingleWaits {
     let found = collection.containers.iter().find(|snapshot| snapshot.container.key == key);
     found.and_then(|snapshot| snapshot.singles.clone()).unwrap()
 }
@@ -293,23 +293,28 @@ fn a_full_ring_is_counted_and_told_in_the_coverage_of_that_time_only() {
     let container = Container::new();
     let burners = [Burner::spinning(), Burner::spinning(), Burner::spinning()];
     container.take(&burners[0].0);
+    let (quiet, sleeper) = (Container::new(), Burner::new("exec sleep 1000"));
+    quiet.take(&sleeper.0);
     collect(&mut sampler);
     let key = container.key(&sampler.node).unwrap();
     let subject = Subject::Container(key);
     let of = |window: (Wall, Wall), sampler: &Sampler| sampler.node.history().window(subject, window.0, window.1);
+    let other = Subject::Container(quiet.key(&sampler.node).unwrap());
     sampler.look_around();
     let start = wall_now();
     sampler.feed.as_mut().unwrap().watch_closely(key);
     // A page holds 26 records of the shortest kind.
     let before = burners[0].waits();
     until("it has waited often", || burners[0].waits() > before + 200);
-    sampler.make_collection();
     let lossy = (start, wall_now());
+    sampler.make_collection();
     let found = sampler.node.take_collection().unwrap();
     let lost = found.node.events.unwrap().lost;
     assert!(lost > 0, "{:?}", found.node.events);
     let window = of(lossy, &sampler);
     assert!(window.coverage < 1.0, "{window:?}");
+    let beside = sampler.node.history().window(other, lossy.0, lossy.1);
+    assert!(beside.coverage == 1.0 && beside.resolution_ns == 0, "of the other nothing was lost: {beside:?}");
     // Afterwards all is well again.
     until("a time without losses", || {
         let start = wall_now();

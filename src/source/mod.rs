@@ -45,6 +45,7 @@ mod lives;
 mod meter;
 mod named;
 mod node;
+mod past;
 mod reading;
 mod roster;
 mod sampler;
@@ -53,6 +54,7 @@ mod singles;
 mod still;
 mod sweep;
 mod threads;
+mod units;
 mod watch;
 
 #[cfg(test)]
@@ -65,6 +67,8 @@ mod live_tests;
 mod still_live_tests;
 #[cfg(test)]
 mod thread_tests;
+#[cfg(test)]
+mod unit_tests;
 
 pub use crowd::Crowd;
 pub use exits::try_exits;

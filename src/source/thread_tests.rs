@@ -173,3 +173,36 @@ async fn a_number_that_nobody_has_is_nobodys_and_a_thread_that_ended_stays_who_i
     handle.stop();
     thread.join().unwrap();
 }
+
+/// A thread of which nobody knew while it lived: what it waited is told all the same.
+#[tokio::test]
+async fn a_thread_that_ended_before_it_was_named_is_known_by_its_waits() {
+    let (sources, container) = (sources(Method::Bpf), Container::new());
+    let node = node(&sources);
+    let (handle, thread) = start(host(&sources), sources, Arc::clone(&node)).unwrap();
+    until("the programs are loaded, or cannot be", || {
+        let loaded = node.history().sees_events();
+        loaded || host(&super::live_tests::sources(Method::Bpf)).probe().bpf.is_err()
+    });
+    if !node.history().sees_events() {
+        eprintln!("not tested: eBPF programs cannot be loaded here");
+        return;
+    }
+    let _neighbors = [Burner::spinning(), Burner::spinning(), Burner::spinning()];
+    let threads = TwoThreads::new(&container);
+    assert!(handle.rescan(tokio::time::Instant::now() + Duration::from_secs(20)).await);
+    let subject = Subject::Container(container.key(&node).unwrap());
+    let begin = wall_now();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let (own_tid, (then, end)) = (threads.starved, both_now());
+    drop(threads);
+    until("all of it is over", || fs::read_to_string(container.dir().join("cgroup.procs")).unwrap().is_empty());
+    assert!(cover(&handle, subject, &[own_tid], then).await);
+    let task = node.threads().find(&[subject], own_tid, then).expect("it is known");
+    let window = node.history().window(Subject::Task(task), begin, end);
+    assert!(window.delay_ns.get(DelayKind::Cpu).is_some_and(|ns| ns > 50_000_000), "{window:?}");
+    assert!(window.coverage > 0.5 && window.longest_wait_ns > Some(1_000_000), "{window:?}");
+    until("its end was noticed", || node.threads().find(&[subject], own_tid, mono_now()).is_none());
+    handle.stop();
+    thread.join().unwrap();
+}

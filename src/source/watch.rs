@@ -95,6 +95,12 @@ impl Sampler {
                 self.read_named(*process, names);
             }
         }
+        let unknown: Vec<Name> = names.iter().copied().filter(|name| !self.is_known(*name)).collect();
+        if !unknown.is_empty() && self.feed.is_some() {
+            // What it waited may still be in the ring.
+            self.flush();
+            unknown.into_iter().for_each(|name| self.remember(name, now));
+        }
         let mut found = Vec::new();
         let mut named = self.node.threads_mut();
         for (within, own_tid) in names {
@@ -131,6 +137,20 @@ impl Sampler {
         if !tids.is_empty() {
             self.read_some(process, &tids);
         }
+    }
+
+    /// A thread that ended before its process was looked at, but that waited long enough to be seen, is known by that.
+    fn remember(&self, (within, own_tid): Name, now: Mono) {
+        let Subject::Container(container) = within else { return };
+        let Some(was) = self.feed.as_ref().and_then(|feed| feed.waited(container, own_tid)) else { return };
+        if self.host.attach_thread(was.process.pid, was.task.tid).is_ok_and(|alive| alive.key() == was.task) {
+            return;
+        }
+        let born = Mono(was.started_ns.saturating_sub(self.suspended_ns()));
+        // Where there is no room its spans have their process or container.
+        let _has_room = self.node.threads_mut().met(was.task, was.process, Some(within), own_tid, born);
+        self.node.threads_mut().gone(was.task, now);
+        let _seen = self.node.history_mut().sees_thread(was.task, within, born);
     }
 
     fn is_known(&self, (within, own_tid): Name) -> bool {

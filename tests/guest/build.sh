@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes what the guest boots: Debian's cloud kernel, and an initramfs of busybox, the release binary as users run it, and
-# the checks of tests/numbers. Both programs are the very files that run on this host, so nothing is compiled for the guest
+# the checks of tests/numbers and tests/live_bpf. The programs are the very files that run on this host, so nothing is compiled for the guest
 # alone; the C library they are linked to goes with them. Everything lands in target/guest; a kernel that is there is kept.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -25,9 +25,13 @@ if ! [ -e "$out/vmlinuz" ]; then
 fi
 
 cargo build --locked --release --bin stallspan
-messages=$(cargo test --locked --no-run --test numbers --message-format=json-render-diagnostics)
-numbers=$(printf '%s\n' "$messages" | sed -n 's/.*"executable":"\([^"]*\/numbers-[^"]*\)".*/\1/p' | tail -n 1)
-[ -n "$numbers" ] || { echo "cargo built no tests/numbers" >&2; exit 1; }
+messages=$(cargo test --locked --no-run --test numbers --test live_bpf --message-format=json-render-diagnostics)
+# The program that cargo built of a test.
+built() {
+    printf '%s\n' "$messages" | sed -n "s/.*\"executable\":\"\([^\"]*\/$1-[^\"]*\)\".*/\1/p" | tail -n 1
+}
+numbers=$(built numbers) programs=$(built live_bpf)
+[ -n "$numbers" ] && [ -n "$programs" ] || { echo "cargo built no tests/numbers or no tests/live_bpf" >&2; exit 1; }
 
 root=$out/root
 rm -rf "$root"
@@ -35,8 +39,9 @@ mkdir -p "$root/bin" "$root/dev" "$root/etc" "$root/proc" "$root/sys" "$root/run
 cp "$(command -v busybox)" "$root/bin/busybox"
 cp "${CARGO_TARGET_DIR:-target}/release/stallspan" "$root/bin/stallspan"
 strip -o "$root/bin/numbers" "$numbers"
+strip -o "$root/bin/live_bpf" "$programs"
 # Paths of the loader and of every library, where the programs look for them.
-ldd "$root/bin/stallspan" "$root/bin/numbers" | sed -n 's/^[[:space:]]*\(.* => \)\{0,1\}\(\/[^ ]*\) (0x.*/\2/p' | sort -u | while IFS= read -r library; do
+ldd "$root/bin/stallspan" "$root/bin/numbers" "$root/bin/live_bpf" | sed -n 's/^[[:space:]]*\(.* => \)\{0,1\}\(\/[^ ]*\) (0x.*/\2/p' | sort -u | while IFS= read -r library; do
     mkdir -p "$root$(dirname "$library")"
     cp -L "$library" "$root$library"
 done

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Boots the guest that build.sh made and tells how its checks went. Arguments: names of checks (default: all).
-# GUEST_TIMEOUT: seconds until the guest is ended (default 900;
-# where nothing else runs it takes four minutes).
+# GUEST_TIMEOUT: seconds until the guest is ended (default 1200;
+# where nothing else runs it takes five minutes).
 set -eu
 cd "$(dirname "$0")/../.."
 out=target/guest
-limit=${GUEST_TIMEOUT:-900}
+limit=${GUEST_TIMEOUT:-1200}
 
 wanted=$(printf '%s,' "$@")
 qemu=

@@ -8,6 +8,7 @@
 //! `STALLSPAN_FIGURES=quick` makes shorter rounds and fewer of them; `STALLSPAN_BEFORE=path` has another build of stallspan
 //! measured in turn.
 
+mod full_node;
 mod hop;
 mod idle;
 mod latency;

@@ -423,7 +423,8 @@ async fn what_enrichment_made_too_large_is_sent_as_it_came() {
         let send = async |grown: &'static [u8], came: &'static [u8]| {
             let spare = Spare::new(Bytes::from_static(came));
             let (names, deadline) = (["out".to_owned()], Instant::now() + PATIENCE);
-            let answer = exporters.send_or_spare(&names, Signal::Traces, Bytes::from_static(grown), Some(&spare), deadline).await;
+            let (grown, room) = (Bytes::from_static(grown), Room::default());
+            let answer = exporters.send_within(&names, Signal::Traces, grown, Some(&spare), deadline, &room).await;
             (answer.is_ok(), spare.taken(), downstream.count())
         };
         let small = send(b"a little grown", b"small").await;

@@ -141,7 +141,7 @@ impl Handler for Forward {
     fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
         Box::pin(async move {
             let Request { signal, body, deadline, room, .. } = request;
-            self.exporters.send_within(&self.names, signal, body, deadline, &room).await
+            self.exporters.send_within(&self.names, signal, body, None, deadline, &room).await
         })
     }
 }

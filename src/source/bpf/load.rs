@@ -19,6 +19,8 @@ const TOTALS_BYTES: usize = 16 << 20;
 const SLOTS: std::ops::RangeInclusive<u32> = 256..=2048;
 /// Cgroups that lead to slots.
 const CGROUPS: u32 = 8192;
+/// Processes that do.
+pub(super) const PROCESSES: u32 = 4096;
 /// Tasks remembered in the raw form, and what one of them takes in a table that forgets the oldest.
 const TASKS: u32 = 32768;
 const TASK_BYTES: u32 = 256;
@@ -38,6 +40,8 @@ pub struct BpfSettings {
     pub thresholds_ns: [u64; THRESHOLDS],
     /// Bytes of the ring; a power of two and at least a page.
     pub ring_bytes: u32,
+    /// Length of the clock tick in which `/proc/PID/stat` tells start times, ns.
+    pub tick_ns: u64,
     /// The form to load; `None`: what the kernel takes.
     pub form: Option<Form>,
 }
@@ -48,6 +52,7 @@ impl Default for BpfSettings {
             hierarchy: Hierarchy::Unified,
             thresholds_ns: [1_000_000, 10_000_000, 50_000_000, 100_000_000],
             ring_bytes: 4 << 20,
+            tick_ns: 10_000_000,
             form: None,
         }
     }
@@ -74,7 +79,7 @@ fn map_bytes(form: Form, cpus: u32, slots: u32, settings: &BpfSettings) -> u64 {
     let [cpus, slots, ring] = [cpus, slots, settings.ring_bytes].map(u64::from);
     let per_slot = TOTALS_LEN as u64 * cpus + MEMORY_LEN as u64 + 16;
     let tasks = if form == Form::Raw { u64::from(TASKS) * u64::from(TASK_BYTES) } else { 0 };
-    slots * per_slot + cpus * u64::from(CPU_BYTES) + u64::from(HASH_ENTRY_BYTES) * u64::from(CGROUPS + BLAMES) + tasks + ring
+    slots * per_slot + cpus * u64::from(CPU_BYTES) + u64::from(HASH_ENTRY_BYTES) * u64::from(CGROUPS + PROCESSES + BLAMES) + tasks + ring
 }
 
 /// Loads and attaches everything that this kernel can do, in the form that it takes.
@@ -114,10 +119,12 @@ fn create(btf: &Btf, settings: &BpfSettings, constants: Constants, form: Form, [
         .override_global("hierarchy", &constants.hierarchy, true)
         .override_global("throttle_model", &constants.throttle_model, true)
         .override_global("slots_max", &slots, true)
+        .override_global("tick_ns", &settings.tick_ns, true)
         .override_global("thresholds", &settings.thresholds_ns, true)
         .map_max_entries("cpus", cpus)
         .map_max_entries("records", settings.ring_bytes)
         .map_max_entries("slots", CGROUPS)
+        .map_max_entries("processes", PROCESSES)
         .map_max_entries("blames", BLAMES);
     for map in ["slot_floors", "slot_totals", "slot_memory"] {
         loader.map_max_entries(map, slots);

@@ -27,6 +27,8 @@ pub use wire::{
     THRESHOLDS, Task, Wait, Waiting,
 };
 
+use crate::model::ProcessKey;
+
 use load::{Loaded, load, read_iterator};
 use wire::{BLAME_KEY_LEN, MEMORY_LEN, TOTALS_LEN};
 
@@ -53,6 +55,7 @@ pub struct BpfSource {
     losses: PerCpuArray<MapData, [u64; 2]>,
     floors: Array<MapData, [u64; 2]>,
     cgroups: HashMap<MapData, u64, u32>,
+    processes: HashMap<MapData, [u32; 2], u32>,
     blames: HashMap<MapData, [u8; BLAME_KEY_LEN], u64>,
     control: Array<MapData, [u32; 2]>,
     generation: u32,
@@ -90,6 +93,7 @@ impl BpfSource {
             losses: take!(loaded, PerCpuArray<_, _>, "losses")?,
             floors: take!(loaded, Array<_, _>, "slot_floors")?,
             cgroups: take!(loaded, HashMap<_, _, _>, "slots")?,
+            processes: take!(loaded, HashMap<_, _, _>, "processes")?,
             blames: take!(loaded, HashMap<_, _, _>, "blames")?,
             control: take!(loaded, Array<_, _>, "controls")?,
             generation: 0,
@@ -128,10 +132,7 @@ impl BpfSource {
 
     /// From now on, tasks in this cgroup (inode of its directory in the hierarchy chosen) and below count for `slot`.
     pub fn set_cgroup(&mut self, cgroup: u64, slot: Slot) -> Result<(), BpfError> {
-        let others = Blame::others_key(slot);
-        if self.blames.get(&others, 0).is_err() {
-            self.blames.insert(others, 0, 0).map_err(|error| BpfError::of("make room for blame", &error))?;
-        }
+        self.make_room_for_blame(slot)?;
         self.cgroups.insert(cgroup, slot.0, 0).map_err(|error| BpfError::of("name a cgroup", &error))?;
         self.changed()
     }
@@ -140,6 +141,32 @@ impl BpfSource {
     pub fn remove_cgroup(&mut self, cgroup: u64) -> Result<(), BpfError> {
         if self.cgroups.remove(&cgroup).is_ok() {
             return self.changed();
+        }
+        Ok(())
+    }
+
+    /// From now on, these processes count for `slot` where they are in none of the cgroups told, and so do the children they
+    /// have later. For whoever has a cgroup in another hierarchy only; to be told of further ones as they are met.
+    pub fn set_processes(&mut self, processes: impl Iterator<Item = ProcessKey>, slot: Slot) -> Result<(), BpfError> {
+        self.make_room_for_blame(slot)?;
+        for process in processes {
+            self.processes.insert(process_key(process), slot.0, 0).map_err(|error| BpfError::of("name a process", &error))?;
+        }
+        self.changed()
+    }
+
+    /// These processes have ended, or belong to nobody any more. The tasks that are left of them are looked up at the next change.
+    pub fn remove_processes(&mut self, processes: impl Iterator<Item = ProcessKey>) {
+        for process in processes {
+            // Not there any more is as good.
+            let _gone = self.processes.remove(&process_key(process));
+        }
+    }
+
+    fn make_room_for_blame(&mut self, slot: Slot) -> Result<(), BpfError> {
+        let others = Blame::others_key(slot);
+        if self.blames.get(&others, 0).is_err() {
+            self.blames.insert(others, 0, 0).map_err(|error| BpfError::of("make room for blame", &error))?;
         }
         Ok(())
     }
@@ -245,4 +272,10 @@ impl BpfSource {
         Waiting::read_all(&self.waiting).for_each(&mut each);
         Ok(())
     }
+}
+
+/// `struct process_key` of `src/bpf/wire.h`.
+fn process_key(process: ProcessKey) -> [u32; 2] {
+    let lower_half = process.start_ticks & u64::from(u32::MAX);
+    [process.pid, u32::try_from(lower_half).unwrap_or(0)]
 }

@@ -91,6 +91,8 @@ pub struct Task {
 pub struct Wait {
     /// Who waited.
     pub task: Task,
+    /// Its number in its own pid namespace, what `gettid` returns to it; 0 where that is unknown.
+    pub own_tid: u32,
     /// The CPU that it got.
     pub cpu: u32,
     /// When it began to run.
@@ -252,12 +254,14 @@ fn memory_work(bytes: &[u8]) -> Option<MemoryWork> {
 }
 
 fn wait(bytes: &[u8]) -> Option<Wait> {
-    let filled = usize::try_from(u32_at(bytes, 36)?).ok()?;
+    let word = u32_at(bytes, 36)?;
+    let filled = usize::try_from(word & 0xff).ok()?;
     let places = bytes.get(CULPRITS_AT..)?.chunks_exact(CULPRIT_LEN);
     let culprits =
         places.take(filled).map(|place| Some(Share { runner: runner(u32_at(place, 8)?, place.get(16..)?)?, ns: u64_at(place, 0)? }));
     Some(Wait {
         task: task(bytes)?,
+        own_tid: word >> 8,
         cpu: u32_at(bytes, 4)?,
         end_ns: u64_at(bytes, 8)?,
         length_ns: u64_at(bytes, 16)?,
@@ -435,6 +439,8 @@ mod tests {
         assert_eq!(wait.neighbor_ns(), 300);
         assert_eq!(wait_of(&bytes(1, WAIT_SHORT_LEN, &culprits[..2], 2)).culprits.len(), 2);
         assert_eq!(wait_of(&bytes(1, WAIT_SHORT_LEN, &[], 0)).culprits, []);
+        let numbered = wait_of(&bytes(1, WAIT_SHORT_LEN, &culprits[..1], 4_194_303 << 8 | 1));
+        assert_eq!((numbered.own_tid, numbered.culprits.len(), wait.own_tid), (4_194_303, 1, 0));
     }
 
     #[test]
