@@ -26,7 +26,7 @@ use crate::parse::cgroup::membership::{Membership, memberships};
 use crate::parse::process::ProcessStat;
 use crate::parse::schedstat::Schedstat;
 
-pub use cgroup::{CgroupDirs, Throttle};
+pub use cgroup::{Above, CgroupDirs, MOST_ABOVE, Throttle};
 pub use error::{ErrorClass, HostError, Place};
 pub use exits::{Exit, ExitListener, ExitWatch, Received};
 pub use forks::ForkListener;
