@@ -28,7 +28,7 @@ use crate::parse::process::ProcessStat;
 use crate::parse::schedstat::Schedstat;
 
 pub use allocator::give_back_large_blocks;
-pub use cgroup::{CgroupDirs, Throttle};
+pub use cgroup::{Above, CgroupDirs, MOST_ABOVE, Throttle};
 pub use error::{ErrorClass, HostError, Place};
 pub use exits::{Exit, ExitListener, ExitWatch, Received};
 pub use forks::ForkListener;

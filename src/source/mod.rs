@@ -28,6 +28,7 @@
 //! Processes that live too short to be looked at are told by the kernel when they end (`exits` listens, `lives` knows whose
 //! they are, `ended` counts each once).
 
+mod above;
 mod account;
 mod accounting;
 mod ages;
@@ -57,6 +58,8 @@ mod threads;
 mod units;
 mod watch;
 
+#[cfg(test)]
+mod above_live_tests;
 #[cfg(test)]
 mod allocation_tests;
 #[cfg(test)]

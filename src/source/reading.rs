@@ -111,7 +111,8 @@ impl Sampler {
 
     pub(super) fn write_container(&mut self, key: ContainerKey, at: Mono, everybody: bool) {
         let Some(cell) = self.roster.cells.get_mut(&key) else { return };
-        let throttle_moved = cell.account.throttled(cell.dirs.as_ref().and_then(|dirs| dirs.throttle().best_ns()));
+        let clock = cell.throttled_ns();
+        let throttle_moved = cell.account.throttled(clock);
         if let [pid] = cell.members.as_slice()
             && let Some(process) = self.roster.processes.get_mut(pid).filter(|process| !process.ended)
             && (throttle_moved || cell.tasks != process.thread_count)

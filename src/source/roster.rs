@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::above::HeldBack;
 use super::account::{ContainerAccount, Known, ProcessAccount};
 use super::ages::Ages;
 use super::still::Still;
@@ -72,6 +73,8 @@ pub(super) struct Cell {
     pub(super) read_at: Mono,
     /// What its cgroup files said last; stays when they are gone.
     pub(super) stat: CgroupStat,
+    /// How long quotas above held it back, where only their own clocks tell.
+    pub(super) held_back: HeldBack,
     /// Whether it stands still.
     pub(super) still: Still,
     /// CPU time of its cgroup when its counters began.
@@ -93,6 +96,17 @@ impl Cell {
     /// CPU time of its cgroup now; `None` where that is not counted, or its directories are not known.
     pub(super) fn usage_ns(&self) -> Option<u64> {
         self.dirs.as_ref().and_then(CgroupDirs::usage_ns)
+    }
+
+    /// Time throttled by its own and all quotas above it, as far as that is known, ns.
+    pub(super) fn throttled_ns(&mut self) -> Option<u64> {
+        let dirs = self.dirs.as_ref()?;
+        let throttle = dirs.throttle();
+        if throttle.local_ns.is_some() {
+            return throttle.local_ns;
+        }
+        let above = self.held_back.observe(dirs.usage_ns(), dirs.above());
+        Some(throttle.own_ns?.saturating_add(above?))
     }
 
     /// Its totals. An ending thread is told without what it ran since the last tick, which for short-lived ones is much; its

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::above::HeldBack;
 use super::account::{ContainerAccount, Known, ProcessAccount};
 use super::ages::Ages;
 use super::lives::Birth;
@@ -217,6 +218,7 @@ impl Sampler {
                 recorded_at: Mono(0),
                 read_at: Mono(0),
                 stat: CgroupStat::default(),
+                held_back: HeldBack::default(),
                 still: Still::default(),
                 usage_base: None,
             };

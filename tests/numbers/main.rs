@@ -45,6 +45,9 @@ fn main() -> ExitCode {
         load::main(&arguments[1..]);
         return ExitCode::SUCCESS;
     }
+    if arguments.first().is_some_and(|first| first == checks::CONFINED) {
+        checks::confined(&arguments[1..]);
+    }
     // What cargo hands to every test.
     arguments.retain(|argument| !argument.starts_with('-'));
     set_hook(Box::new(|panic| {

@@ -8,6 +8,7 @@ use stallspan::export::{Exporters, Spare};
 use stallspan::model::{Answer, Code, Signal};
 use stallspan::otlp::status::{RpcStatus, details_header};
 use stallspan::runtime::Tasks;
+use stallspan::runtime::budget::Room;
 use tokio::time::Instant;
 
 use crate::downstream::{Act, Downstream, exporters, otlp};

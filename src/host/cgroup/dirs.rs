@@ -10,12 +10,13 @@ use crate::parse::cgroup::membership::Membership;
 use crate::parse::text::single;
 
 use super::super::files::{open_in, open_path, read_kept};
+use super::above::{Above, Ancestor};
 use super::layout::Layout;
 
 /// `cpu.stat` is a dozen short lines.
-const CPU_STAT_LEN: usize = 2048;
+pub(super) const CPU_STAT_LEN: usize = 2048;
 /// `cpuacct.usage` is one number of at most 20 digits.
-const NUMBER_LEN: usize = 32;
+pub(super) const NUMBER_LEN: usize = 32;
 
 /// A cgroup in one hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct CgroupDirs {
     cpu_stat: Option<OwnedFd>,
     cpu_stat_local: Option<OwnedFd>,
     usage: Option<OwnedFd>,
+    /// Those above it with a quota, where the kernel does not tell their throttling of it apart.
+    above: Vec<Ancestor>,
     inodes: Inodes,
 }
 
@@ -85,14 +88,6 @@ pub struct Throttle {
     pub own_ns: Option<u64>,
     /// Under its own or an ancestor's quota, ns (6.6+).
     pub local_ns: Option<u64>,
-}
-
-impl Throttle {
-    /// The widest known: own and ancestors' quota, else own.
-    #[must_use]
-    pub fn best_ns(&self) -> Option<u64> {
-        self.local_ns.or(self.own_ns)
-    }
 }
 
 impl CgroupDirs {
@@ -142,8 +137,12 @@ impl CgroupDirs {
             .or_else(|| memory.clone())
             .or_else(|| places.into_iter().map(|(_, place)| place).next());
         let any_open = any.as_ref().and_then(|place| open_path(&place.dir).ok());
+        let above = match &cpu {
+            Some(place) if cpu_stat_local.is_none() => Ancestor::limited(place, cpuacct.as_ref()),
+            _ => Vec::new(),
+        };
         let inodes = Inodes::of(unified.as_ref(), cpu.as_ref(), memory.as_ref());
-        Self { cpu, cpuacct, cpuset, memory, unified, any, any_open, cpu_stat, cpu_stat_local, usage, inodes }
+        Self { cpu, cpuacct, cpuset, memory, unified, any, any_open, cpu_stat, cpu_stat_local, usage, above, inodes }
     }
 
     /// No hierarchy carries the mark.
@@ -163,6 +162,18 @@ impl CgroupDirs {
         let own = read(self.cpu_stat.as_ref());
         let local = read(self.cpu_stat_local.as_ref());
         Throttle { periods: own.periods, throttled_periods: own.throttled_periods, own_ns: own.throttled_ns, local_ns: local.throttled_ns }
+    }
+
+    /// As on a kernel before 6.6.
+    #[cfg(test)]
+    pub(crate) fn without_local(self) -> Self {
+        let above = self.cpu.as_ref().map(|place| Ancestor::limited(place, self.cpuacct.as_ref())).unwrap_or_default();
+        Self { cpu_stat_local: None, above, ..self }
+    }
+
+    /// What cgroups above it say that have a quota, the nearest first. Nothing where `cpu.stat.local` tells what that means for it.
+    pub fn above(&self) -> impl Iterator<Item = Above> {
+        self.above.iter().map(Ancestor::now)
     }
 
     /// CPU time of all that ran in it, from a file kept open, ns; `None` where no hierarchy that counts it carries the mark.

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use crate::model::CgroupStat;
-use crate::parse::cgroup::cpu::{Quota, burst_ns, cfs_quota, cpu_count, cpu_max, cpu_stat, cpuacct_stat, weight};
+use crate::parse::cgroup::cpu::{Quota, burst_ns, cpu_count, cpu_stat, cpuacct_stat, weight};
 use crate::parse::cgroup::memory::{memory_events, memory_events_v1, memory_stat};
 use crate::parse::cgroup::pressure::pressure;
 use crate::parse::text::single;
 
 use super::super::files::{SMALL, read_path};
+use super::above::quota_of;
 use super::dirs::{CgroupDirs, Place};
 
 /// `cgroup.memory` files of nested trees can be long lists of zones on vendor kernels.
@@ -59,13 +60,7 @@ fn usage(dirs: &CgroupDirs, clock_ticks: u64, stat: &mut CgroupStat) {
 
 /// The tightest quota on the path up: a pod's limit holds back its containers.
 fn quota(place: &Place, stat: &mut CgroupStat) {
-    let of = |dir: &Path| {
-        if place.unified {
-            cpu_max(&text(dir, "cpu.max"))
-        } else {
-            cfs_quota(&text(dir, "cpu.cfs_quota_us"), &text(dir, "cpu.cfs_period_us"))
-        }
-    };
+    let of = |dir: &Path| quota_of(place.unified, dir);
     // An ancestor whose file is missing (its controller is not switched on there) limits nothing.
     let tightest = place.upwards().filter_map(of).reduce(Quota::tighter);
     stat.cpu_limit_known = tightest.is_some();

@@ -10,6 +10,8 @@ mod spans;
 mod switch;
 mod totals;
 
+pub use places::{CONFINED, confined};
+
 use std::path::Path;
 
 /// A check; it fails by a panic.
@@ -61,6 +63,7 @@ pub const ALL: &[Check] = &[
     check("commands_in_a_pid_namespace", places::in_a_pid_namespace),
     check("commands_without_cgroups", places::without_cgroups),
     check("commands_with_a_read_only_sysctl", places::with_a_read_only_sysctl),
+    check("commands_without_the_hosts_network", places::without_the_hosts_network),
     check("commands_without_proc", places::without_proc),
     check("node_counters_are_the_kernels_own", node::node_counters_are_the_kernels_own),
     needing(Need::ProcSchedstat, "every_wait_of_the_node_is_somebodys", node::every_wait_of_the_node_is_somebodys),

@@ -78,6 +78,7 @@ pub fn without_root() {
 pub fn in_a_user_namespace() {
     let place = Place { before: &["unshare", "-U", "-r", "sh", "-c"], first: "", user: None, program: program() };
     place.says("taskstats", "warn", "hostUsers");
+    place.says("bpf", "warn", "");
     place.demo();
 }
 
@@ -98,7 +99,31 @@ pub fn with_a_read_only_sysctl() {
     let first = "mount -o bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys;";
     let place = Place { before: &MOUNTS, first, user: None, program: program() };
     place.says("task_delayacct", if delay_accounting() { "pass" } else { "warn" }, "");
+    if !delay_accounting() {
+        let asked = place.run("check -o json --set sources.task_delayacct=on");
+        assert!(String::from_utf8_lossy(&asked.stdout).contains("/proc/sys is read-only here"), "{asked:?}");
+    }
     place.demo();
+}
+
+/// The first argument that makes this program run another without CAP_SYS_ADMIN.
+pub const CONFINED: &str = "confined";
+
+/// Runs another program in place of this one, without the right to enter namespaces.
+pub fn confined(command: &[String]) -> ! {
+    rustix::thread::remove_capability_from_bounding_set(rustix::thread::CapabilitySet::SYS_ADMIN).unwrap();
+    let error = Command::new(&command[0]).args(&command[1..]).exec();
+    panic!("{command:?}: {error}");
+}
+
+/// In a network namespace of its own, which it may not leave: questions are answered there, ends are told to others.
+pub fn without_the_hosts_network() {
+    let own = std::env::current_exe().unwrap();
+    let before = ["unshare", "-n", own.to_str().unwrap(), CONFINED, "sh", "-c"];
+    let place = Place { before: &before, first: "", user: None, program: program() };
+    place.says("taskstats", "pass", "");
+    place.says("taskstats_exits", "warn", "hostNetwork");
+    place.says("taskstats_exits", "warn", "processes that live shorter");
 }
 
 pub fn without_proc() {
