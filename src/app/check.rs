@@ -68,6 +68,18 @@ fn files(config: &Config) -> impl Iterator<Item = CheckItem> {
     })
 }
 
+/// Paths of the configuration without which `run` does not start, by their keys.
+#[must_use]
+pub fn unusable_paths(config: &Config) -> Vec<(String, String)> {
+    let procfs = config.sources.procfs_root.as_path();
+    let no_procfs = (!procfs.is_dir()).then(|| ("sources.procfs.root".to_owned(), format!("{} is no folder here", procfs.display())));
+    let files = config.exporters.iter().filter_map(|(name, exporter)| match exporter {
+        Exporter::File(path) => FileExporter::try_out(path).err().map(|why| (format!("exporters.{name}.path"), why)),
+        _ => None,
+    });
+    no_procfs.into_iter().chain(files).collect()
+}
+
 /// Without `/proc` there is nothing else to look at.
 fn no_host(why: &HostError) -> CheckItem {
     CheckItem {

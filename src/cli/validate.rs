@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use super::args::{Text, ValidateArguments};
 use super::config_file::{line, load, tls_file, told};
 use super::{BAD_CONFIGURATION, output};
+use crate::app::check;
+use crate::config::{Loaded, Problem};
 
 pub(super) fn validate(arguments: &ValidateArguments) -> ExitCode {
     let path = &arguments.config.config;
-    let outcome = load(path, &arguments.config.sets.set, Some(&tls_file));
+    let outcome = load(path, &arguments.config.sets.set, Some(&tls_file)).and_then(startable);
     match arguments.output {
         Text::Text => match told(path, outcome) {
             Ok(_) => output::result(&format!("{}: valid\n", path.display()), ExitCode::SUCCESS),
@@ -26,4 +28,13 @@ pub(super) fn validate(arguments: &ValidateArguments) -> ExitCode {
             output::result(&output::json(&errors), code)
         }
     }
+}
+
+/// What `run` would open and cannot: told here as the other errors are. The configuration was built, so its lines are gone.
+fn startable(loaded: Loaded) -> Result<Loaded, Vec<Problem>> {
+    let problems: Vec<Problem> = check::unusable_paths(&loaded.config)
+        .into_iter()
+        .map(|(key, why)| Problem { path: key.clone(), ..Problem::of_the_whole(format!("{key}: {why}")) })
+        .collect();
+    if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }

@@ -139,3 +139,19 @@ fn check_leaves_the_file_of_a_file_exporter_alone() {
     assert!(items.iter().any(|item| item["id"] == "downstream" && item["status"] == "fail"), "{items:#?}");
     assert_eq!(code, Some(1));
 }
+
+#[test]
+fn validate_tells_paths_that_run_cannot_start_with() {
+    let directory = directory();
+    for (set, key) in [
+        ("exporters.file={path: /no/such/folder/out.json}", "exporters.file.path"),
+        ("sources.procfs.root=/nowhere", "sources.procfs.root"),
+    ] {
+        let (code, out, _) = ran(directory.path(), &["validate", "--config", "good.yaml", "-o", "json", "--set", set]);
+        let errors: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, errors[0]["path"].as_str()), (Some(78), Some(key)), "{out}");
+        let (code, _, told) = ran(directory.path(), &["run", "--config", "good.yaml", "--set", set]);
+        assert_eq!(code, Some(1), "{told}");
+    }
+    assert_eq!(ran(directory.path(), &["validate", "--config", "good.yaml", "--set", "exporters.file={path: new.json}"]).0, Some(0));
+}

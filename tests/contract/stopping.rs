@@ -125,6 +125,17 @@ async fn under_load_it_ends_in_time_and_loses_nothing_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_no_request_in_flight_does_not_keep_it_and_nothing_else_does() {
+    // Tasks are given a second at the end, which a starved machine may not have for them; what never ends is there each time.
+    for _ in 0..3 {
+        if stopped_among_idle_peers().await {
+            return;
+        }
+    }
+    panic!("some task never ends");
+}
+
+/// Whether all of the agent's tasks ended before it did.
+async fn stopped_among_idle_peers() -> bool {
     let downstream = Downstream::accepting().await;
     let settings = ["--set", "service.shutdown_timeout=600s", "--set", "service.telemetry.logs.level=debug"];
     let mut agent = Agent::start_with(&to_grpc(downstream.address), &settings);
@@ -144,8 +155,8 @@ async fn who_has_no_request_in_flight_does_not_keep_it_and_nothing_else_does() {
     agent.signal(Signal::TERM);
     let (code, log) = tokio::task::spawn_blocking(move || (agent.ended().code(), agent.log())).await.unwrap();
     assert_eq!(code, Some(0));
-    assert!(!log.iter().any(|line| line.contains("before all of its tasks")), "{log:#?}");
     drop(kept);
+    !log.iter().any(|line| line.contains("before all of its tasks"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
