@@ -143,7 +143,13 @@ const CLIENT_TLS: &[Key] = &[
 ];
 
 const COMPRESSION: Key = key("compression", "Coding of the request bodies.", Kind::Choice(&["gzip", "zstd", "none"]), Is("gzip"));
-const TIMEOUT: Key = key("timeout", "Time for one attempt.", POSITIVE, Is("5s"));
+const TIMEOUT: Key = key(
+    "timeout",
+    "Time for one attempt. One that is not answered in time is made again, and downstream may have taken the first: nothing is lost by \
+     that, and something may arrive twice, as OTLP allows.",
+    POSITIVE,
+    Is("5s"),
+);
 const HEADERS: Key = key("headers", "Sent with every request. Values are secret: `print-config` masks them.", Kind::Headers, Is("{}"));
 const RETRY_ON_FAILURE: Key = key("retry_on_failure", "What happens when downstream asks to try again.", Kind::Map(RETRY), Is("{}"));
 const TLS: Key = key("tls", "TLS, on unless `insecure`. An `http://` endpoint needs no tls block.", Kind::Map(CLIENT_TLS), Is("{}"));

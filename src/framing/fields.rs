@@ -1,4 +1,4 @@
-//! What a request's head must be (RFC 9113 §8.2 and §8.3).
+//! What heads and trailers must be (RFC 9113 §8.2 and §8.3).
 
 use super::Code;
 use super::hpack::Fields;
@@ -25,12 +25,8 @@ pub fn request_fields(fields: &Fields) -> Result<RequestFields<'_>, Code> {
     for (name, value) in fields.iter() {
         let Some(b':') = name.first() else {
             pseudo_over = true;
-            if let Some(length) = regular(name, value)? {
-                if request.length.is_some_and(|before| before != length) {
-                    return Err(Code::ProtocolError);
-                }
-                request.length = Some(length);
-            }
+            untrimmed(value)?;
+            take_length(&mut request.length, regular(name, value)?)?;
             continue;
         };
         let bit = match name {
@@ -53,6 +49,53 @@ pub fn request_fields(fields: &Fields) -> Result<RequestFields<'_>, Code> {
     }
     // CONNECT has no path, and nothing here serves it.
     if seen & 7 == 7 && !request.path.is_empty() { Ok(request) } else { Err(Code::ProtocolError) }
+}
+
+/// Reads the head of a response: its status, and `content-length`. Values that begin or end with a space pass: a server that
+/// tells why it refused is better understood than reset.
+///
+/// # Errors
+/// [`Code::ProtocolError`] for one that is malformed.
+pub fn response_fields(fields: &Fields) -> Result<([u8; 3], Option<u64>), Code> {
+    let (mut status, mut length, mut pseudo_over) = (None, None, false);
+    for (name, value) in fields.iter() {
+        if name.first() != Some(&b':') {
+            pseudo_over = true;
+            take_length(&mut length, regular(name, value)?)?;
+            continue;
+        }
+        let told = value.try_into().ok().filter(|told: &[u8; 3]| told.iter().all(u8::is_ascii_digit));
+        if name != b":status" || pseudo_over || status.is_some() || told.is_none() {
+            return Err(Code::ProtocolError);
+        }
+        status = told;
+    }
+    Ok((status.ok_or(Code::ProtocolError)?, length))
+}
+
+/// Checks trailers: no pseudo-fields (RFC 9113 §8.1).
+///
+/// # Errors
+/// [`Code::ProtocolError`] for malformed ones.
+pub fn check_trailers(fields: &Fields) -> Result<(), Code> {
+    fields.iter().try_for_each(|(name, value)| regular(name, value).map(drop))
+}
+
+/// Notes `content-length`; two that differ are one error.
+fn take_length(length: &mut Option<u64>, told: Option<u64>) -> Result<(), Code> {
+    match (*length, told) {
+        (Some(before), Some(now)) if before != now => Err(Code::ProtocolError),
+        _ => {
+            *length = told.or(*length);
+            Ok(())
+        }
+    }
+}
+
+/// A value neither begins nor ends with a space or a tab (RFC 9113 §8.2.1).
+fn untrimmed(value: &[u8]) -> Result<(), Code> {
+    let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if space(value.first()) || space(value.last()) { Err(Code::ProtocolError) } else { Ok(()) }
 }
 
 /// Checks a field that is not a pseudo-field; the value of `content-length`.

@@ -1,5 +1,6 @@
 //! Header blocks: heads of requests and of answers, and trailers.
 
+use super::fields::{check_trailers, response_fields};
 use super::frame::{self, Head, flag};
 use super::session::{Event, Fault, Role, Session};
 use super::stream::Stream;
@@ -106,17 +107,20 @@ impl Session {
         if self.is_idle(id) {
             return Err(self.fail(Code::ProtocolError, "an answer to nothing"));
         }
+        let told = response_fields(self.decoder.fields());
         let Some(stream) = self.streams.get_mut(&id) else { return self.noise(1).map(|()| None) };
-        let status = self.decoder.fields().iter().find(|(name, _)| *name == b":status").map(|(_, value)| value);
-        match status {
-            Some([b'1', ..]) if !end => self.noise(1).map(|()| None),
-            Some([_, _, _]) => {
-                (stream.headed, stream.remote_closed) = (true, end);
+        match told {
+            // One that is not the last: nothing here waits for it.
+            Ok(([b'1', ..], _)) if !end => self.noise(1).map(|()| None),
+            Ok(([b'1', ..], _)) => self.stream_error(id, Code::ProtocolError),
+            Ok((_, Some(1..))) if end => self.stream_error(id, Code::ProtocolError),
+            Ok((_, length)) => {
+                (stream.headed, stream.remote_closed, stream.expected) = (true, end, length);
                 self.work();
                 self.forget_if_over(id);
                 Ok(Some(Event::Head { stream: id, end }))
             }
-            _ => self.stream_error(id, Code::ProtocolError),
+            Err(code) => self.stream_error(id, code),
         }
     }
 
@@ -125,7 +129,7 @@ impl Session {
         let wrong = match () {
             () if stream.remote_closed => Some(Code::StreamClosed),
             () if !end || stream.expected.is_some_and(|left| left > 0) => Some(Code::ProtocolError),
-            () => None,
+            () => check_trailers(self.decoder.fields()).err(),
         };
         if let Some(code) = wrong {
             return self.stream_error(id, code);

@@ -185,6 +185,12 @@ impl Session {
         self.receive
     }
 
+    /// Takes the connection's window back.
+    #[cfg(test)]
+    pub fn receive_at_most(&mut self, bytes: i64) {
+        self.receive = bytes;
+    }
+
     /// How many pings the peer sent.
     #[must_use]
     pub fn pings(&self) -> u64 {

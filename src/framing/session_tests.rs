@@ -169,6 +169,17 @@ fn errors_of_a_stream() {
     };
     for (what, sent, code) in [
         ("an upper-case name", with("X-A", "b"), Code::ProtocolError),
+        ("a value that begins with a space", with("a", " b"), Code::ProtocolError),
+        (
+            "a pseudo-field in trailers",
+            and(put(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &fields(&[(":path", "/")]))),
+            Code::ProtocolError,
+        ),
+        (
+            "an upper-case name in trailers",
+            and(put(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &fields(&[("X", "y")]))),
+            Code::ProtocolError,
+        ),
         ("a field of the connection", with("connection", "close"), Code::ProtocolError),
         ("a pseudo-field too late", with(":method", "GET"), Code::ProtocolError),
         ("no pseudo-fields", put(kind::HEADERS, flag::END_HEADERS, 1, &[]), Code::ProtocolError),
@@ -184,6 +195,139 @@ fn errors_of_a_stream() {
     }
 }
 
+/// A client that has been greeted and waits for an answer on stream 1.
+fn client() -> Session {
+    let mut client = Session::new(Role::Client, LIMITS);
+    feed(&mut client, &put(kind::SETTINGS, 0, 0, &[])).unwrap();
+    client.open(LIMITS.stream_window, &block());
+    written(&mut client);
+    client
+}
+
+/// A header block.
+fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        put_field(&mut block, name.as_bytes(), value.as_bytes(), false);
+    }
+    block
+}
+
+fn answer(flags: u8, more: &[(&str, &str)]) -> Vec<u8> {
+    put(kind::HEADERS, flag::END_HEADERS | flags, 1, &fields(&[&[(":status", "200")], more].concat()))
+}
+
+#[test]
+fn errors_of_the_connection_to_a_client() {
+    use Code::*;
+    for (what, sent, code) in [
+        ("DATA on an idle stream", put(kind::DATA, 0, 3, b"x"), ProtocolError),
+        ("DATA on a stream of its own", put(kind::DATA, 0, 2, b"x"), ProtocolError),
+        ("an answer to nothing", put(kind::HEADERS, flag::END_HEADERS, 3, &fields(&[(":status", "200")])), ProtocolError),
+        ("a stream opened by the server", put(kind::HEADERS, flag::END_HEADERS, 2, &fields(&[(":status", "200")])), ProtocolError),
+        ("PUSH_PROMISE", put(kind::PUSH_PROMISE, 4, 1, &[0; 8]), ProtocolError),
+        ("ENABLE_PUSH of a server", settings(2, 1), ProtocolError),
+        ("too large a frame", put(kind::DATA, 0, 1, &[0; 16_385]), FrameSizeError),
+        ("broken headers", put(kind::HEADERS, flag::END_HEADERS, 1, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), CompressionError),
+        ("a header block broken off", [put(kind::HEADERS, 0, 1, &[0x88]), put(99, 0, 0, &[])].concat(), ProtocolError),
+        ("RST_STREAM on an idle stream", put(kind::RST_STREAM, 0, 3, &[0; 4]), ProtocolError),
+        ("WINDOW_UPDATE on an idle stream", window(3, 1), ProtocolError),
+        ("WINDOW_UPDATE by nothing", window(0, 0), ProtocolError),
+        ("a window past 2^31-1", window(0, 0x7fff_ffff), FlowControlError),
+        ("PING of another size", put(kind::PING, 0, 0, &[0; 7]), FrameSizeError),
+        ("GOAWAY of another size", put(kind::GOAWAY, 0, 0, &[0; 7]), FrameSizeError),
+    ] {
+        assert_eq!(feed(&mut client(), &sent).expect_err(what).code, code, "{what}");
+    }
+}
+
+#[test]
+fn answers_that_are_malformed_end_their_stream() {
+    let block = |fields_of: &[(&str, &str)]| put(kind::HEADERS, flag::END_HEADERS, 1, &fields(fields_of));
+    let after = |then: Vec<u8>| [answer(0, &[]), then].concat();
+    let trailers = |of: &[(&str, &str)]| after(put(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &fields(of)));
+    for (what, sent, code) in [
+        ("no status", block(&[("a", "b")]), Code::ProtocolError),
+        ("a status that is none", block(&[(":status", "20")]), Code::ProtocolError),
+        ("two of them", answer(0, &[(":status", "200")]), Code::ProtocolError),
+        ("a status behind a field", block(&[("a", "b"), (":status", "200")]), Code::ProtocolError),
+        ("a pseudo-field of requests", answer(0, &[(":path", "/")]), Code::ProtocolError),
+        ("an upper-case name", answer(0, &[("X-A", "b")]), Code::ProtocolError),
+        ("a field of the connection", answer(0, &[("connection", "close")]), Code::ProtocolError),
+        ("a line break in a value", answer(0, &[("a", "b\r\nc")]), Code::ProtocolError),
+        (
+            "1xx at the end",
+            put(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &fields(&[(":status", "103")])),
+            Code::ProtocolError,
+        ),
+        ("DATA before the head", put(kind::DATA, 0, 1, b"x"), Code::ProtocolError),
+        ("less than content-length", [answer(0, &[("content-length", "3")]), put(kind::DATA, 1, 1, b"xy")].concat(), Code::ProtocolError),
+        ("more than content-length", [answer(0, &[("content-length", "1")]), put(kind::DATA, 0, 1, b"xy")].concat(), Code::ProtocolError),
+        ("nothing where content-length is more", answer(flag::END_STREAM, &[("content-length", "1")]), Code::ProtocolError),
+        ("trailers without an end", after(answer(0, &[])), Code::ProtocolError),
+        ("a pseudo-field in trailers", trailers(&[(":status", "200")]), Code::ProtocolError),
+        ("an upper-case name in trailers", trailers(&[("Grpc-Status", "0")]), Code::ProtocolError),
+        ("WINDOW_UPDATE by nothing", window(1, 0), Code::ProtocolError),
+        ("a window past 2^31-1", window(1, 0x7fff_ffff), Code::FlowControlError),
+    ] {
+        let mut client = client();
+        let events = feed(&mut client, &sent).unwrap_or_else(|fault| panic!("{what}: {fault}"));
+        assert_eq!(events.last(), Some(&format!("reset 1 {}", code as u32)), "{what}: {events:?}");
+        assert!(written(&mut client).ends_with(&put(kind::RST_STREAM, 0, 1, &(code as u32).to_be_bytes())), "{what}");
+        client.open(LIMITS.stream_window, &self::block());
+        let next = put(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 3, &fields(&[(":status", "200")]));
+        assert_eq!(feed(&mut client, &next).unwrap(), ["head 3 end"], "{what}: the connection goes on");
+    }
+}
+
+#[test]
+fn answers_that_are_legal_are_taken() {
+    let mut session = client();
+    let hints = put(kind::HEADERS, flag::END_HEADERS, 1, &fields(&[(":status", "103"), ("link", "a")]));
+    assert_eq!(feed(&mut session, &hints).unwrap(), [""; 0], "interim answers are skipped");
+    assert_eq!(feed(&mut session, &answer(0, &[("content-length", "2"), ("grpc-message", "ends in a space ")])).unwrap(), ["head 1"]);
+    assert_eq!(feed(&mut session, &put(kind::DATA, flag::PADDED, 1, &[2, b'x', b'y', 0, 0])).unwrap(), ["data 1 2"]);
+    assert_eq!(feed(&mut session, &put(kind::PRIORITY, 0, 1, &[0; 5])).unwrap(), [""; 0]);
+    assert_eq!(feed(&mut session, &put(99, 7, 1, b"unknown")).unwrap(), [""; 0]);
+    let trailers = put(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &fields(&[("grpc-status", "0")]));
+    assert_eq!(feed(&mut session, &trailers).unwrap(), ["trailers 1"]);
+    feed(&mut session, &put(kind::GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0, b'w', b'h', b'y'])).unwrap();
+    assert!(!session.may_open(), "no new streams after GOAWAY");
+}
+
+#[test]
+fn more_data_than_the_windows_is_an_error() {
+    // Nothing is announced before half of a window was taken; both windows are as large.
+    let mut server = Session::new(Role::Server, Limits { stream_window: 100, connection_window: 200_000, ..LIMITS });
+    feed(&mut server, &put(kind::SETTINGS, 0, 0, &[])).unwrap();
+    feed(&mut server, &headers(1, 0)).unwrap();
+    assert_eq!(feed(&mut server, &put(kind::DATA, 0, 1, &[0; 101])).unwrap(), ["reset 1 3"], "of a stream");
+    let mut server = Session::new(Role::Server, Limits { stream_window: 1 << 20, ..LIMITS });
+    feed(&mut server, &put(kind::SETTINGS, 0, 0, &[])).unwrap();
+    feed(&mut server, &headers(1, 0)).unwrap();
+    server.receive_at_most(100);
+    assert_eq!(feed(&mut server, &put(kind::DATA, 0, 1, &[0; 101])).unwrap_err().code, Code::FlowControlError, "of the connection");
+}
+
+#[test]
+fn settings_are_acknowledged_and_take_effect() {
+    let mut session = server();
+    feed(&mut session, &settings(5, 20_000)).unwrap();
+    assert_eq!(written(&mut session), put(kind::SETTINGS, flag::ACK, 0, &[]));
+    feed(&mut session, &put(kind::SETTINGS, flag::ACK, 0, &[])).unwrap();
+    assert_eq!(written(&mut session), b"", "an acknowledgment is not answered");
+    feed(&mut session, &headers(1, flag::END_STREAM)).unwrap();
+    session.head(1, &[0x88], false);
+    session.data(1, [Bytes::from(vec![7; 30_000])], true);
+    let sizes: Vec<usize> = frames(&written(&mut session)).into_iter().map(|(.., length)| length).collect();
+    assert_eq!(sizes, [1, 20_000, 10_000], "frames as large as the peer takes");
+    let first = [put(kind::PING, 0, 0, &[0; 8]), put(kind::SETTINGS, flag::ACK, 0, &[])];
+    for other in first {
+        let mut session = Session::new(Role::Server, LIMITS);
+        assert_eq!(feed(&mut session, &other).unwrap_err().code, Code::ProtocolError, "SETTINGS come first");
+    }
+}
+
 #[test]
 fn what_is_legal_is_taken() {
     let mut session = server();
@@ -194,7 +338,10 @@ fn what_is_legal_is_taken() {
     let all = flag::PADDED | flag::PRIORITY | flag::END_HEADERS;
     assert_eq!(feed(&mut session, &put(kind::HEADERS, all, 1, &padded)).unwrap(), ["head 1"]);
     assert_eq!(feed(&mut session, &put(kind::DATA, flag::PADDED, 1, &[2, b'x', 0, 0])).unwrap(), ["data 1 1"]);
-    assert_eq!(feed(&mut session, &headers(1, flag::END_STREAM)).unwrap(), ["trailers 1"]);
+    assert_eq!(
+        feed(&mut session, &put(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, &fields(&[("a", "b")]))).unwrap(),
+        ["trailers 1"]
+    );
     assert_eq!(feed(&mut session, &put(99, 0xff, 77, b"unknown")).unwrap(), [""; 0]);
     assert_eq!(feed(&mut session, &settings(0x99, 7)).unwrap(), [""; 0]);
     assert_eq!(feed(&mut session, &put(kind::PRIORITY, 0, 9, &[0; 5])).unwrap(), [""; 0]);
@@ -340,7 +487,7 @@ proptest! {
                 for stream in done {
                     server.head(stream, &[0x88], false);
                     server.data(stream, [Bytes::from_static(b"answer")], false);
-                    server.end_with(stream, vec![0x88]);
+                    server.end_with(stream, fields(&[("grpc-status", "0")]));
                 }
             }
             to_client.extend(written(&mut server));
