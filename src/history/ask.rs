@@ -1,9 +1,11 @@
 //! What a span asks: the window of one subject, or of several as one.
 
 use super::chunk::Cut;
+use super::clock::Newest;
+use super::entry::Entry;
 use super::merge::merge;
 use super::overlay::{View, union};
-use super::slice::{between, share};
+use super::slice::{Near, between, share};
 use super::store::Store;
 use super::tally::{Blames, Pick, Picks};
 use crate::model::{Culprit, DelayKind, Mono, Stall, Subject, Wall, Window};
@@ -45,13 +47,23 @@ impl Store {
             return Window::default();
         }
         match subjects {
-            [only] => self.one(*only, start, end),
+            [only] => self.one(*only, self.entries.get(only), start, end, &mut Near::default()),
             several => self.several(several, start, end),
         }
     }
 
-    fn one(&self, subject: Subject, start: Mono, end: Mono) -> Window {
-        let Some(view) = self.view(subject, start, end) else { return Window::default() };
+    /// For many windows of the same subjects, one after the other: what is the same for all of them is looked up once.
+    #[must_use]
+    pub fn look<'s>(&'s self, subjects: &'s [Subject]) -> Look<'s> {
+        let only = match subjects {
+            [only] => Some((*only, self.entries.get(only))),
+            _ => None,
+        };
+        Look { store: self, subjects, only, clock: self.clock.newest(), near: Near::default() }
+    }
+
+    fn one(&self, subject: Subject, entry: Option<&Entry>, start: Mono, end: Mono, near: &mut Near) -> Window {
+        let Some(mut view) = self.view(subject, entry, start, end, near) else { return Window::default() };
         let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &[]);
         let mut window = view.window(&mut picks);
         if view.has_events() {
@@ -62,11 +74,12 @@ impl Store {
     }
 
     fn several(&self, subjects: &[Subject], start: Mono, end: Mono) -> Window {
-        let views: Vec<Option<View<'_>>> = subjects.iter().map(|subject| self.view(*subject, start, end)).collect();
+        let view_of = |subject: &Subject| self.view(*subject, self.entries.get(subject), start, end, &mut Near::default());
+        let mut views: Vec<Option<View<'_>>> = subjects.iter().map(view_of).collect();
         let own = self.names.keys_of(subjects);
         let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &own);
-        let mut window_of = |view: &Option<View<'_>>| view.as_ref().map(|view| view.window(&mut picks)).unwrap_or_default();
-        let mut merged = merge(views.iter().map(&mut window_of).collect());
+        let mut window_of = |view: &mut Option<View<'_>>| view.as_mut().map(|view| view.window(&mut picks)).unwrap_or_default();
+        let mut merged = merge(views.iter_mut().map(&mut window_of).collect());
         let seen: Vec<View<'_>> = views.into_iter().flatten().filter(View::has_events).collect();
         if !seen.is_empty() && seen.len() == subjects.len() {
             merged.stalled_ns = Some(union(seen.iter().map(View::parts).collect()));
@@ -77,15 +90,14 @@ impl Store {
     }
 
     /// What is known of a subject. A task of which nothing is known never waited, where all waits are seen.
-    fn view(&self, subject: Subject, start: Mono, end: Mono) -> Option<View<'_>> {
-        let entry = self.entries.get(&subject);
+    fn view<'s>(&'s self, subject: Subject, entry: Option<&'s Entry>, start: Mono, end: Mono, near: &mut Near) -> Option<View<'s>> {
         if entry.is_none() && !matches!(subject, Subject::Task(_)) {
             return None;
         }
         let cut = Cut { start: start.0, end: end.0 };
         let polled = entry.and_then(|entry| {
             entry.series.note_asked(self.now);
-            let window = between(&entry.series, start, end)?;
+            let window = between(&entry.series, start, end, near)?;
             let lacking = share(entry.missing(start.0, end.0), end.since(start).max(1));
             Some(Window { coverage: (window.coverage - lacking).max(0.0), ..window })
         });
@@ -127,6 +139,42 @@ impl Store {
             culprit: name(pick.culprit),
         };
         picks.as_slice().iter().map(stall).collect()
+    }
+}
+
+/// Looks at the same subjects again and again.
+#[derive(Debug)]
+pub struct Look<'s> {
+    store: &'s Store,
+    subjects: &'s [Subject],
+    /// Of one subject alone: what is known of it.
+    only: Option<(Subject, Option<&'s Entry>)>,
+    clock: Option<Newest>,
+    near: Near,
+}
+
+impl Look<'_> {
+    /// As [`Store::window_of`].
+    pub fn window(&mut self, start: Wall, end: Wall) -> Window {
+        let mono = self.clock.and_then(|clock| Some((clock.to_mono(start)?, clock.to_mono(end)?)));
+        match (self.only, mono) {
+            (Some((subject, entry)), Some((from, to))) if start.0 > 0 && from <= to => {
+                self.store.one(subject, entry, from, to, &mut self.near)
+            }
+            _ => self.store.window_of(self.subjects, start, end),
+        }
+    }
+
+    /// As [`Store::to_wall`].
+    #[must_use]
+    pub fn wall(&self, instant: Mono) -> Option<Wall> {
+        self.store.to_wall(instant)
+    }
+
+    /// Everything else.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.store
     }
 }
 

@@ -52,10 +52,10 @@ impl<'a> View<'a> {
         self.events.is_some()
     }
 
-    /// The window but for stalls and culprit: `picks` has the former, [`View::blame`] tells the latter.
-    pub(super) fn window(&self, picks: &mut Picks<'_>) -> Window {
+    /// The window but for stalls and culprit: `picks` has the former, [`View::blame`] tells the latter. To be asked once.
+    pub(super) fn window(&mut self, picks: &mut Picks<'_>) -> Window {
         match &self.events {
-            None => self.polled.clone().unwrap_or_default(),
+            None => self.polled.take().unwrap_or_default(),
             Some(events) => events.window(self.polled.as_ref(), picks),
         }
     }

@@ -106,6 +106,27 @@ proptest! {
     }
 
     #[test]
+    fn looking_again_and_again_tells_the_same_as_asking_once(
+        steps in steps(),
+        picks in prop::collection::vec(cuts(), 1..20),
+        jump in prop_oneof![4 => Just(0_i64), 1 => -5_000_000_000..5_000_000_000_i64],
+    ) {
+        let (mut store, readings) = recorded(&steps);
+        let base = 1_700_000_000 * SECOND;
+        let last = readings[readings.len() - 1].at.0;
+        for (mono, moved) in [(START, 0), (START.midpoint(last), 0), (START.midpoint(last) + 1, jump), (last, jump)] {
+            store.observe_clock(Mono(mono), Wall((base + mono).checked_add_signed(moved).unwrap()));
+        }
+        let subjects = [ONE];
+        let mut look = store.look(&subjects);
+        for pick in picks {
+            let [a, b, _] = pick.map(|pick| Wall(base + cut(&readings, pick)));
+            prop_assert_eq!(look.window(a, b), store.window_of(&subjects, a, b));
+            prop_assert_eq!(look.window(Wall(0), b), store.window_of(&subjects, Wall(0), b));
+        }
+    }
+
+    #[test]
     fn the_window_from_first_to_last_is_their_difference(steps in steps()) {
         let (store, readings) = recorded(&steps);
         let (first, last) = (readings[0], readings[readings.len() - 1]);
