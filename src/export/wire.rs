@@ -3,20 +3,18 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
+use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::answer::Answer;
 use crate::framing::{Code, Event, Limits, Role, Session};
 use crate::runtime::clock::instant_now;
-use crate::runtime::{Io, Spawner, poll_send};
+use crate::runtime::{Io, Scratch, Spawner, poll_send, scratch};
 
 /// Bytes of response headers and trailers.
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
@@ -24,8 +22,6 @@ const MAX_HEADER_BYTES: u32 = 32 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// … and on the connection.
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Bytes read at a time, and room for the largest frame.
-const READ: usize = 32 * 1024;
 /// Pieces of one `writev`.
 const PIECES: usize = 64;
 /// What the other side may cost is counted for this long.
@@ -114,7 +110,7 @@ impl Connection {
         let mut driver = Driver {
             io,
             session: Session::new(Role::Client, limits),
-            input: BytesMut::new(),
+            input: Vec::new(),
             flights: BTreeMap::new(),
             ticked: instant_now(),
             shared: Arc::clone(&shared),
@@ -184,7 +180,8 @@ struct Flight {
 struct Driver {
     io: Box<dyn Io>,
     session: Session,
-    input: BytesMut,
+    /// What is no whole frame yet.
+    input: Vec<u8>,
     flights: BTreeMap<u32, Flight>,
     ticked: Instant,
     shared: Arc<Shared>,
@@ -243,10 +240,8 @@ impl Driver {
 
     /// Reads once; whether there may be more.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Result<bool, String> {
-        if self.input.capacity() - self.input.len() < READ {
-            self.input.reserve(READ);
-        }
-        match pin!(self.io.read_buf(&mut self.input)).poll(context) {
+        let mut scratch = Scratch::behind(&self.input);
+        match scratch.poll_read(&mut self.io, context) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(0)) => return Err("downstream closed the connection".to_owned()),
             Poll::Ready(Err(why)) => return Err(why.to_string()),
@@ -257,8 +252,7 @@ impl Driver {
             self.ticked = now;
             self.session.tick();
         }
-        let input = std::mem::take(&mut self.input);
-        let mut rest = &*input;
+        let mut rest = scratch.bytes();
         let ended = loop {
             match self.session.next(&mut rest) {
                 Ok(Some(event)) => self.take(event),
@@ -266,9 +260,7 @@ impl Driver {
                 Err(fault) => break Some(fault),
             }
         };
-        let left = rest.len();
-        self.input = input;
-        self.input.advance(self.input.len() - left);
+        scratch::keep(&mut self.input, rest);
         match ended {
             // What it is told of that is of no use to anybody here.
             Some(fault) => Err(format!("downstream breaks HTTP/2: {fault}")),

@@ -62,7 +62,7 @@ impl Session {
     }
 
     /// Ends a stream with trailers, a header block, once all data went out.
-    pub fn end_with(&mut self, id: u32, block: Vec<u8>) {
+    pub fn end_with(&mut self, id: u32, block: Bytes) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.end = End::Trailers(block);
         self.take_a_turn(id);

@@ -228,7 +228,7 @@ fn data_waits_for_windows_and_trailers_for_data() {
     written(&mut session);
     session.head(1, &[0x88], false);
     session.data(1, [Bytes::from(vec![7; 25])], false);
-    session.end_with(1, vec![0x88]);
+    session.end_with(1, Bytes::from_static(&[0x88]));
     let sizes =
         |session: &mut Session| frames(&written(session)).into_iter().map(|(kind, _, _, length)| (kind, length)).collect::<Vec<_>>();
     assert_eq!(sizes(&mut session), [(kind::HEADERS, 1), (kind::DATA, 10)]);
@@ -340,7 +340,7 @@ proptest! {
                 for stream in done {
                     server.head(stream, &[0x88], false);
                     server.data(stream, [Bytes::from_static(b"answer")], false);
-                    server.end_with(stream, vec![0x88]);
+                    server.end_with(stream, Bytes::from_static(&[0x88]));
                 }
             }
             to_client.extend(written(&mut server));
@@ -384,5 +384,57 @@ proptest! {
         let bytes: Vec<u8> = frames.iter().flat_map(|(kind, flags, stream, payload)| put(*kind, *flags, *stream, payload)).collect();
         let _ = feed(&mut session, &bytes);
         written(&mut session);
+    }
+}
+
+#[test]
+fn a_large_frame_is_told_in_the_pieces_in_which_it_comes() {
+    for cut in [9, 10, 100, 16_383 + 9] {
+        let mut session = server();
+        feed(&mut session, &headers(1, 0)).unwrap();
+        let whole = [put(kind::DATA, flag::END_STREAM, 1, &[7; 16_384]), put(kind::PING, flag::ACK, 0, &[0; 8])].concat();
+        let (first, second) = whole.split_at(cut);
+        let mut rest = first;
+        let (mut came, mut ended) = (0, false);
+        let mut take = |session: &mut Session, rest: &mut &[u8]| {
+            while let Some(event) = session.next(rest).unwrap() {
+                let Event::Data { stream: 1, bytes, end } = event else { panic!("{event:?}") };
+                assert!(!ended && bytes.iter().all(|byte| *byte == 7));
+                came += bytes.len();
+                ended = end;
+            }
+        };
+        take(&mut session, &mut rest);
+        assert_eq!(rest.len(), if cut == 9 { 9 } else { 0 }, "a head alone is left");
+        let again = [rest, second].concat();
+        take(&mut session, &mut &*again);
+        assert_eq!((came, ended, session.pongs()), (16_384, true, 1), "{cut}");
+    }
+}
+
+#[test]
+fn of_a_frame_that_began_well_nothing_more_is_told_after_a_reset() {
+    let mut session = server();
+    feed(&mut session, &headers(1, 0)).unwrap();
+    let whole = [put(kind::DATA, 0, 1, &[7; 1000]), headers(3, flag::END_STREAM)].concat();
+    let (first, second) = whole.split_at(500);
+    assert_eq!(feed(&mut session, first).unwrap(), ["data 1 491"]);
+    session.reset(1, Code::Cancel);
+    assert_eq!(feed(&mut session, second).unwrap(), ["head 3 end"]);
+}
+
+#[test]
+fn the_same_head_again_is_another_request_and_a_broken_one_stays_broken() {
+    let mut session = server();
+    for stream in [1, 3, 5] {
+        assert_eq!(feed(&mut session, &headers(stream, flag::END_STREAM)).unwrap(), [format!("head {stream} end")]);
+        assert_eq!(session.fields().iter().count(), 5);
+        session.head(stream, &[0x88], true);
+    }
+    let mut bad = Vec::new();
+    put_field(&mut bad, b":method", b"POST", false);
+    for stream in [7, 9] {
+        let head = put(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, &bad);
+        assert_eq!(feed(&mut session, &head).unwrap(), [""; 0]);
     }
 }

@@ -191,6 +191,9 @@ pub fn accepted_head() -> Vec<u8> {
 
 /// Its message, framed.
 pub fn accepted_message(message: &Bytes) -> Bytes {
+    if message.is_empty() {
+        return Bytes::from_static(&[0; PREFIX]);
+    }
     let mut data = BytesMut::with_capacity(message.len().saturating_add(PREFIX));
     data.put_u8(0);
     data.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));

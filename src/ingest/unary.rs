@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
@@ -19,7 +19,7 @@ use super::problem::Problem;
 use super::running::Running;
 use crate::framing::{Code, Event, Limits, PREFACE, Role, Session};
 use crate::runtime::clock::instant_now;
-use crate::runtime::{Io, poll_send};
+use crate::runtime::{Io, Scratch, poll_send, scratch};
 
 /// HTTP/2 bytes a peer may send ahead on one stream …
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -27,8 +27,6 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Names and values of one request's head.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// Bytes read at a time, and room for the largest frame. Held while there is something to read, not by idle connections.
-const READ: usize = 64 * 1024;
 /// Nothing is read while so many bytes wait to be written: who does not read is not read from.
 const MAX_OUTPUT: usize = 64 * 1024;
 /// Pieces of one `writev`.
@@ -49,12 +47,10 @@ const MAX_DROPPED: usize = 1 << 20;
 pub async fn serve(io: Box<dyn Io>, first: Bytes, limit: usize, streams: u32, door: Arc<Door>) {
     let limits = Limits { streams, stream_window: STREAM_WINDOW, connection_window: CONNECTION_WINDOW, header_list: MAX_HEADER_BYTES };
     let now = instant_now();
-    let mut input = BytesMut::from(&*first);
-    input.advance(PREFACE.len().min(input.len()));
     let mut connection = Connection {
         io,
         session: Session::new(Role::Server, limits),
-        input,
+        input: first.get(PREFACE.len()..).unwrap_or_default().to_vec(),
         calls: BTreeMap::new(),
         running: Running::new(),
         limit,
@@ -64,7 +60,7 @@ pub async fn serve(io: Box<dyn Io>, first: Bytes, limit: usize, streams: u32, do
         armed: now,
         stage: Stage::Serving,
         head: grpc::accepted_head(),
-        trailers: grpc::accepted_trailers(),
+        trailers: grpc::accepted_trailers().into(),
         house: Arc::clone(&door.house),
         door,
     };
@@ -115,7 +111,8 @@ enum Stage {
 struct Connection {
     io: Box<dyn Io>,
     session: Session,
-    input: BytesMut,
+    /// What is no whole frame yet.
+    input: Vec<u8>,
     /// Calls whose message is arriving.
     calls: BTreeMap<u32, Call>,
     running: Running<Result<Bytes, Refused>>,
@@ -129,7 +126,7 @@ struct Connection {
     stage: Stage,
     /// Of accepted calls.
     head: Vec<u8>,
-    trailers: Vec<u8>,
+    trailers: Bytes,
     house: Arc<House>,
     door: Arc<Door>,
 }
@@ -235,14 +232,10 @@ impl Connection {
         if self.session.output().len() >= MAX_OUTPUT {
             return Ok(Read::Held);
         }
-        if self.input.capacity() - self.input.len() < READ / 4 {
-            self.input.reserve(READ);
-        }
-        let read = pin!(self.io.read_buf(&mut self.input)).poll(context);
-        match read {
+        let mut scratch = Scratch::behind(&self.input);
+        match scratch.poll_read(&mut self.io, context) {
             Poll::Pending => {
                 if self.input.is_empty() {
-                    self.input = BytesMut::new();
                     self.session.output().rest();
                 }
                 return Ok(Read::All);
@@ -257,13 +250,7 @@ impl Connection {
             self.ticked = now;
             self.session.tick();
         }
-        self.take_frames(now)?;
-        Ok(Read::Some)
-    }
-
-    fn take_frames(&mut self, now: Instant) -> Result<(), Ended> {
-        let input = std::mem::take(&mut self.input);
-        let mut rest = &*input;
+        let mut rest = scratch.bytes();
         let faulty = loop {
             match self.session.next(&mut rest) {
                 Ok(Some(event)) => self.take(event, now),
@@ -274,10 +261,8 @@ impl Connection {
                 }
             }
         };
-        let left = rest.len();
-        self.input = input;
-        self.input.advance(self.input.len() - left);
-        if faulty { Err(Ended::Parting) } else { Ok(()) }
+        scratch::keep(&mut self.input, rest);
+        if faulty { Err(Ended::Parting) } else { Ok(Read::Some) }
     }
 
     fn take(&mut self, event: Event<'_>, now: Instant) {
