@@ -123,14 +123,15 @@ struct AtHand<'v> {
 }
 
 impl enrich::Look for AtHand<'_> {
-    fn seen(&mut self, start: Wall, end: Wall) -> Seen {
-        let window = self.history.window(start, end);
-        let hints = if needs_no_hints(&window) {
+    fn seen(&mut self, seen: &mut Seen, start: Wall, end: Wall) {
+        let Seen { scope, window, hints } = seen;
+        *scope = self.scope;
+        self.history.window(window, start, end);
+        *hints = if needs_no_hints(window) {
             Hints::default()
         } else {
-            self.company.hints(&window, |keys| beside(self.history.store(), keys, &window, start, end))
+            self.company.hints(window, |keys| beside(self.history.store(), keys, window, start, end))
         };
-        Seen { scope: self.scope, window, hints }
     }
 
     fn mesh(&self, _: Wall, _: Wall) -> MeshDelay {

@@ -110,17 +110,24 @@ enum Asked<'a> {
 
 impl Asked<'_> {
     #[inline(always)]
-    fn of<'b>(&mut self, span: &SpanNote, bytes: impl FnOnce() -> &'b [u8]) -> (Seen, MeshDelay) {
+    fn of<'b>(&mut self, seen: &mut Seen, span: &SpanNote, bytes: impl FnOnce() -> &'b [u8]) -> MeshDelay {
         let (start, end) = (span.start, span.end);
+        let target = match self {
+            Self::Look(_, target) => *target,
+            Self::View(_, charges) => charges.of_span(bytes),
+        };
+        if span.duration().is_none() {
+            *seen = nothing(target.scope);
+            return MeshDelay::default();
+        }
         match self {
-            Self::Look(look, _) if span.duration().is_some() => (look.seen(start, end), look.mesh(start, end)),
-            Self::Look(_, target) => (nothing(target.scope), MeshDelay::default()),
-            Self::View(view, charges) => {
-                let target = charges.of_span(bytes);
-                match span.duration() {
-                    Some(_) => (view.seen(target, start, end, span.thread()), view.mesh(target, start, end)),
-                    None => (nothing(target.scope), MeshDelay::default()),
-                }
+            Self::Look(look, _) => {
+                look.seen(seen, start, end);
+                look.mesh(start, end)
+            }
+            Self::View(view, _) => {
+                *seen = view.seen(target, start, end, span.thread());
+                view.mesh(target, start, end)
             }
         }
     }
@@ -223,18 +230,19 @@ impl Writer<'_> {
     fn scope(&mut self, scope: &ScopeNote, asked: &mut Asked<'_>) {
         let spans = self.scan.spans.get(scope.spans.clone()).unwrap_or_default();
         let open = self.splice.open(scope.extent, self.guess(spans.len()));
+        let mut seen = nothing(Scope::Container);
         for span in spans {
-            self.span(span, asked);
+            self.span(span, &mut seen, asked);
         }
         self.splice.copy_to(scope.extent.end);
         self.splice.close(open);
     }
 
-    fn span(&mut self, span: &SpanNote, asked: &mut Asked<'_>) {
+    fn span(&mut self, span: &SpanNote, seen: &mut Seen, asked: &mut Asked<'_>) {
         let duration = span.duration();
         let body = self.scan.body();
-        let (seen, mesh) = asked.of(span, || body.get(span.extent().begin..span.extent().end).unwrap_or_default());
-        let measures = Measures::of(&seen, mesh, duration, self.settings);
+        let mesh = asked.of(seen, span, || body.get(span.extent().begin..span.extent().end).unwrap_or_default());
+        let measures = Measures::of(seen, mesh, duration, self.settings);
         self.events.clear();
         let bars = self.bars.mark();
         if measures.covered() && !seen.window.stalls.is_empty() {
@@ -242,7 +250,7 @@ impl Writer<'_> {
                 self.stall_events(&seen.window, span, events, asked);
             }
             if let Some(wanted) = self.settings.stall_spans {
-                self.stall_spans(&seen, span, wanted, asked);
+                self.stall_spans(seen, span, wanted, asked);
             }
         }
         let run = self.run.render(&measures);

@@ -74,8 +74,8 @@ pub trait NodeView {
 
 /// What is asked of the node for spans of one target.
 pub trait Look {
-    /// As [`NodeView::seen`], of no thread.
-    fn seen(&mut self, start: Wall, end: Wall) -> Seen;
+    /// As [`NodeView::seen`], of no thread, in place of what was seen of the span before.
+    fn seen(&mut self, seen: &mut Seen, start: Wall, end: Wall);
 
     /// As [`NodeView::mesh`].
     fn mesh(&self, start: Wall, end: Wall) -> MeshDelay;
@@ -91,8 +91,8 @@ struct OneByOne<'v, V: ?Sized> {
 }
 
 impl<V: NodeView + ?Sized> Look for OneByOne<'_, V> {
-    fn seen(&mut self, start: Wall, end: Wall) -> Seen {
-        self.view.seen(self.target, start, end, None)
+    fn seen(&mut self, seen: &mut Seen, start: Wall, end: Wall) {
+        *seen = self.view.seen(self.target, start, end, None);
     }
 
     fn mesh(&self, start: Wall, end: Wall) -> MeshDelay {

@@ -5,7 +5,7 @@ use super::clock::Newest;
 use super::entry::Entry;
 use super::merge::merge;
 use super::overlay::{View, union};
-use super::slice::{Near, between, share};
+use super::slice::{Near, between, between_onto, share};
 use super::store::Store;
 use super::tally::{Blames, Pick, Picks};
 use crate::model::{Culprit, DelayKind, Mono, Stall, Subject, Wall, Window};
@@ -73,6 +73,21 @@ impl Store {
         window
     }
 
+    /// The same, written where it is wanted. Windows of which no single waits can be known are left to the readings at once.
+    fn one_onto(&self, window: &mut Window, (subject, entry): (Subject, Option<&Entry>), start: Mono, end: Mono, near: &mut Near) {
+        let only_read = |_: &&Entry| self.sight.is_blind() || self.known_from(entry) > end.0;
+        let Some(entry) = entry.filter(only_read) else {
+            *window = self.one(subject, entry, start, end, near);
+            return;
+        };
+        *window = Window::default();
+        entry.series.note_asked(self.now);
+        if between_onto(window, &entry.series, start, end, near).is_some() && entry.lacks_something() {
+            let lacking = share(entry.missing(start.0, end.0), end.since(start).max(1));
+            window.coverage = (window.coverage - lacking).max(0.0);
+        }
+    }
+
     fn several(&self, subjects: &[Subject], start: Mono, end: Mono) -> Window {
         let view_of = |subject: &Subject| self.view(*subject, self.entries.get(subject), start, end, &mut Near::default());
         let mut views: Vec<Option<View<'_>>> = subjects.iter().map(view_of).collect();
@@ -102,9 +117,13 @@ impl Store {
             Some(Window { coverage: (window.coverage - lacking).max(0.0), ..window })
         });
         let waits = entry.and_then(|entry| entry.single_waits());
+        Some(View::new(polled, waits, &self.sight, self.known_from(entry), cut))
+    }
+
+    /// From when on a subject's single waits are known.
+    fn known_from(&self, entry: Option<&Entry>) -> u64 {
         let unseen = entry.is_none_or(|entry| entry.known_from(self.forgotten, self.some_subjects).is_none()) && self.some_subjects;
-        let known_from = if unseen { u64::MAX } else { waits.map_or(self.forgotten, |waits| waits.known_from()) };
-        Some(View::new(polled, waits, &self.sight, known_from, cut))
+        if unseen { u64::MAX } else { entry.and_then(Entry::single_waits).map_or(self.forgotten, |waits| waits.known_from()) }
     }
 
     /// Names the culprit, and counts as own what ran in the scope itself.
@@ -155,13 +174,11 @@ pub struct Look<'s> {
 
 impl Look<'_> {
     /// As [`Store::window_of`].
-    pub fn window(&mut self, start: Wall, end: Wall) -> Window {
+    pub fn window(&mut self, window: &mut Window, start: Wall, end: Wall) {
         let mono = self.clock.and_then(|clock| Some((clock.to_mono(start)?, clock.to_mono(end)?)));
         match (self.only, mono) {
-            (Some((subject, entry)), Some((from, to))) if start.0 > 0 && from <= to => {
-                self.store.one(subject, entry, from, to, &mut self.near)
-            }
-            _ => self.store.window_of(self.subjects, start, end),
+            (Some(only), Some((from, to))) if start.0 > 0 && from <= to => self.store.one_onto(window, only, from, to, &mut self.near),
+            _ => *window = self.store.window_of(self.subjects, start, end),
         }
     }
 

@@ -37,6 +37,13 @@ pub(super) struct Near {
 
 /// The window of a series; `None` where nothing of it lies between readings, or `end` is before `start`.
 pub(super) fn between(series: &Series, start: Mono, end: Mono, near: &mut Near) -> Option<Window> {
+    let mut window = Window::default();
+    between_onto(&mut window, series, start, end, near).map(|()| window)
+}
+
+/// The same onto an empty window, which stays empty for `None`.
+#[inline]
+pub(super) fn between_onto(window: &mut Window, series: &Series, start: Mono, end: Mono, near: &mut Near) -> Option<()> {
     let newest = series.newest()?.0;
     let (low, high) = (start.0.max(series.oldest()?.0), end.0.min(newest));
     if start > end || low > high || (low == high && start != end) || series.len() < 2 {
@@ -55,7 +62,7 @@ pub(super) fn between(series: &Series, start: Mono, end: Mono, near: &mut Near) 
         open = Some(Stretch { first: open.map_or(first, |stretch| stretch.first), last });
     }
     sum.close(series, open);
-    sum.finish(series, end.since(start))
+    sum.finish(window, series, end.since(start))
 }
 
 /// The sum over the stretches of a window.
@@ -119,12 +126,14 @@ impl Sum {
         add(RUN_AT, |row| row.run);
     }
 
-    fn finish(self, series: &Series, length: u64) -> Option<Window> {
+    fn finish(&self, window: &mut Window, series: &Series, length: u64) -> Option<()> {
         let Cuts { left, right, .. } = self.cuts;
         if !self.any {
             return None;
         }
-        let mut window = Window { evidence: self.evidence, coverage: share(self.covered, length), ..Window::default() };
+        let alone = series.row(left)?.crowded == series.row(right)?.crowded;
+        let last = right.checked_sub(1)?;
+        (window.evidence, window.coverage) = (self.evidence, share(self.covered, length));
         for (kind, value) in DelayKind::ALL.into_iter().zip(self.inside) {
             window.delay_ns.set(kind, (self.known & 1 << (kind as u16) != 0).then_some(value));
         }
@@ -132,12 +141,11 @@ impl Sum {
             window.run_ns = self.inside.get(RUN_AT).copied();
         }
         if self.known & THROTTLED != 0 {
-            let alone = series.row(left)?.crowded == series.row(right)?.crowded;
             window.throttled_clock_ns = self.inside.get(THROTTLED_AT).copied();
-            window.throttled_ns = self.throttled(&window, alone);
+            window.throttled_ns = self.throttled(window, alone);
         }
-        window.resolution_ns = distance(series, left, left + 1).max(distance(series, right.checked_sub(1)?, right));
-        Some(window)
+        window.resolution_ns = distance(series, left, left + 1).max(distance(series, last, right));
+        Some(())
     }
 
     /// The part of the CPU wait under quota. The cgroup's clock counts wall time per CPU, the wait counts every task: they
