@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::answer::Answer;
+use super::answer::{Answer, PREFIX};
 use crate::framing::{Code, Event, Limits, Role, Session};
 use crate::runtime::clock::instant_now;
 use crate::runtime::{Io, Scratch, Spawner, poll_send, scratch};
@@ -33,7 +33,7 @@ pub struct Outgoing {
     /// Header block.
     pub block: Vec<u8>,
     /// Length prefix.
-    pub prefix: Bytes,
+    pub prefix: [u8; PREFIX],
     /// Message.
     pub message: Bytes,
 }
@@ -227,7 +227,7 @@ impl Driver {
             && let Some(Job { key, outgoing, tell }) = queue.jobs.pop_front()
         {
             let stream = self.session.open(STREAM_WINDOW, &outgoing.block);
-            self.session.data(stream, [outgoing.prefix, outgoing.message], true);
+            self.session.data(stream, &outgoing.prefix, outgoing.message, true);
             self.flights.insert(stream, Flight { key, tell, answer: Answer::default() });
         }
         if self.session.is_leaving() {

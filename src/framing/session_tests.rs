@@ -227,7 +227,7 @@ fn data_waits_for_windows_and_trailers_for_data() {
     feed(&mut session, &[settings(4, 10), headers(1, flag::END_STREAM)].concat()).unwrap();
     written(&mut session);
     session.head(1, &[0x88], false);
-    session.data(1, [Bytes::from(vec![7; 25])], false);
+    session.data(1, &[7; 5], Bytes::from(vec![7; 20]), false);
     session.end_with(1, Bytes::from_static(&[0x88]));
     let sizes =
         |session: &mut Session| frames(&written(session)).into_iter().map(|(kind, _, _, length)| (kind, length)).collect::<Vec<_>>();
@@ -305,7 +305,7 @@ proptest! {
         let mut answered = 0;
         for size in &sizes {
             let stream = client.open(limits.stream_window, &block());
-            client.data(stream, [Bytes::from_static(b"12345"), Bytes::from(vec![9; *size])], true);
+            client.data(stream, b"12345", Bytes::from(vec![9; *size]), true);
         }
         for round in 0..20_000_usize {
             to_server.extend(written(&mut client));
@@ -339,7 +339,7 @@ proptest! {
                 }
                 for stream in done {
                     server.head(stream, &[0x88], false);
-                    server.data(stream, [Bytes::from_static(b"answer")], false);
+                    server.data(stream, b"", Bytes::from_static(b"answer"), false);
                     server.end_with(stream, Bytes::from_static(&[0x88]));
                 }
             }

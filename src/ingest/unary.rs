@@ -319,7 +319,7 @@ impl Connection {
         running.poll(context, |stream, answer| match answer {
             Some(Ok(message)) => {
                 session.head(stream, head, false);
-                session.data(stream, [grpc::accepted_message(&message)], false);
+                session.data(stream, &grpc::prefix(&message), message, false);
                 session.end_with(stream, trailers.clone());
             }
             Some(Err(refused)) => session.head(stream, &grpc::turned_away(door, refused), true),
