@@ -4,7 +4,7 @@ use super::chunk::Cut;
 use super::clock::Newest;
 use super::entry::Entry;
 use super::merge::merge;
-use super::overlay::{View, union};
+use super::overlay::{Events, View, union};
 use super::slice::{Near, between, between_onto, share};
 use super::store::Store;
 use super::tally::{Blames, Pick, Picks};
@@ -67,24 +67,37 @@ impl Store {
         let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &[]);
         let mut window = view.window(&mut picks);
         if view.has_events() {
-            self.blame(&mut window, std::slice::from_ref(&view), &[]);
+            self.blame(&mut window, |blames| view.blame(blames), &[]);
             window.stalls = self.stalls_of(&picks);
         }
         window
     }
 
-    /// The same, written where it is wanted. Windows of which no single waits can be known are left to the readings at once.
+    /// The same, written where it is wanted.
     fn one_onto(&self, window: &mut Window, (subject, entry): (Subject, Option<&Entry>), start: Mono, end: Mono, near: &mut Near) {
-        let only_read = |_: &&Entry| self.sight.is_blind() || self.known_from(entry) > end.0;
-        let Some(entry) = entry.filter(only_read) else {
+        let Some(entry) = entry else {
             *window = self.one(subject, entry, start, end, near);
             return;
         };
         *window = Window::default();
         entry.series.note_asked(self.now);
-        if between_onto(window, &entry.series, start, end, near).is_some() && entry.lacks_something() {
+        let polled = between_onto(window, &entry.series, start, end, near).is_some();
+        if polled && entry.lacks_something() {
             let lacking = share(entry.missing(start.0, end.0), end.since(start).max(1));
             window.coverage = (window.coverage - lacking).max(0.0);
+        }
+        // Before single waits can be known, or where none were ever seen, readings answer at once.
+        let known_from = self.known_from(Some(entry));
+        if self.sight.is_blind() || known_from > end.0 {
+            return;
+        }
+        let cut = Cut { start: start.0, end: end.0 };
+        let events = Events::of(polled.then_some(&mut *window), entry.single_waits(), &self.sight, known_from, cut);
+        if let Some(events) = events {
+            let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &[]);
+            events.onto(window, polled, &mut picks);
+            self.blame(window, |blames| events.blame(blames), &[]);
+            window.stalls = self.stalls_of(&picks);
         }
     }
 
@@ -98,7 +111,7 @@ impl Store {
         let seen: Vec<View<'_>> = views.into_iter().flatten().filter(View::has_events).collect();
         if !seen.is_empty() && seen.len() == subjects.len() {
             merged.stalled_ns = Some(union(seen.iter().map(View::parts).collect()));
-            self.blame(&mut merged, &seen, &own);
+            self.blame(&mut merged, |blames| seen.iter().for_each(|view| view.blame(blames)), &own);
             merged.stalls = self.stalls_of(&picks);
         }
         merged
@@ -127,15 +140,15 @@ impl Store {
     }
 
     /// Names the culprit, and counts as own what ran in the scope itself.
-    fn blame(&self, window: &mut Window, views: &[View<'_>], own: &[u32]) {
+    fn blame<'o>(&self, window: &mut Window, all: impl Fn(&mut Blames<'o>), own: &'o [u32]) {
         let waited = window.delay_ns.get(DelayKind::Cpu).unwrap_or(0);
         if waited == 0 {
             return;
         }
         let mut blames = Blames::new(own);
-        views.iter().for_each(|view| view.blame(&mut blames));
+        all(&mut blames);
         if blames.recount() {
-            views.iter().for_each(|view| view.blame(&mut blames));
+            all(&mut blames);
         }
         let moved = blames.own_ns.min(window.neighbor_ns.unwrap_or(0));
         window.neighbor_ns = window.neighbor_ns.map(|ns| ns.saturating_sub(moved));
