@@ -1,8 +1,7 @@
 //! What enrichment asks of the allocator does not depend on how many spans a request has: nothing is allocated for a span.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test: a panic is how it fails")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::alloc::System;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,46 +15,14 @@ use stallspan::diagnose;
 use stallspan::enrich::{self, Look, NodeView, Seen, Settings};
 use stallspan::history::{self, Store};
 use stallspan::model::{Claims, ContainerKey, DelayKind, Evidence, Match, Mono, Peer, Reading, Scope, Subject, Totals, Wall, Window};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 const MS: u64 = 1_000_000;
 const BASE: u64 = 1_790_000_000_000_000_000;
 const SUBJECT: Subject = Subject::Container(ContainerKey(1));
 
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Counts what this thread asks for.
-struct Counting;
-
-#[expect(unsafe_code, reason = "there is no other way to see what is allocated")]
-// SAFETY: every call is handed on as it is to the system's allocator, which keeps the promises.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is handed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is handed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise is handed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-fn count() {
-    // While a thread ends there is nothing to count with.
-    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// A node that knows everybody, with a real history.
 struct Node(Store);
@@ -131,7 +98,7 @@ fn request(spans: u64) -> Bytes {
 }
 
 /// How often the allocator is asked for the enrichment of a request of so many spans.
-fn allocations(node: &Node, spans: u64) -> u64 {
+fn allocations(node: &Node, spans: u64) -> usize {
     let settings = Settings {
         claim_names: vec!["container.id".to_owned()],
         thread_attribute: None,
@@ -143,12 +110,12 @@ fn allocations(node: &Node, spans: u64) -> u64 {
         max_added: Settings::MAX_ADDED,
     };
     let body = request(spans);
-    let before = COUNT.get();
+    let asked = Region::new(ALLOCATOR);
     let scan = enrich::scan(body, Peer::default(), &settings).unwrap();
     let enriched = enrich::apply(&scan, &scan.identify(node), node, &settings);
-    let asked = COUNT.get() - before;
+    let asked = asked.change();
     assert_eq!((enriched.spans, enriched.enriched), (spans, spans));
-    asked
+    asked.allocations + asked.reallocations
 }
 
 #[test]
