@@ -163,7 +163,7 @@ async fn containers_of_every_namespace_are_known_and_followed() {
         let container = found.container.clone().unwrap();
         assert_eq!((container.display_name().as_str(), container.runtime), ("shop/web-0/web", Some("containerd")));
         assert!(container.started.is_some());
-        assert!(resource_stamps(&found).contains(&("container.id", web.clone())));
+        assert!(resource_stamps(&found).contains(&("container.id", web.as_str())));
         assert_eq!(seen.scan(web_pid), Some(container.key), "found through the cgroup of its first process");
         let process = seen.find(&[("container.id", text(&web)), ("process.pid", ClaimValue::Int(1))]).unwrap();
         assert_eq!((process.scope, process.process), (Scope::Process, process_of(web_pid)));

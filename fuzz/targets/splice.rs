@@ -42,8 +42,8 @@ impl NodeView for Node {
         Wall(instant.0)
     }
 
-    fn stamps(&self, _: &Match) -> Vec<(&'static str, String)> {
-        STAMPS.map(|(key, value)| (key, value.to_owned())).to_vec()
+    fn stamps<'a>(&'a self, _: &'a Match) -> Vec<(&'static str, &'a str)> {
+        STAMPS.to_vec()
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use crate::enrich::{self, Scan, Skipped};
-use crate::export::{Exporters, Spare};
+use crate::export::{Beside, Exporters, Spare};
 use crate::ingest::{Handler, Request};
 use crate::model::{Answer, Code, Ending, Match, Mono, Peer, Refusal, Signal, Subject, Unenriched};
 use crate::runtime::Buffers;
@@ -131,7 +131,7 @@ impl Hop {
         let buffer = body.clone();
         let room = room.beside(copy.bytes());
         held.resize(bytes_of(arrived.saturating_add(copy.bytes())));
-        let answer = self.exporters.send_within(names, signal, body, ledger.spare.as_ref(), deadline, &room).await;
+        let answer = self.exporters.send_within(names, signal, body, deadline, Beside { room: &room, spare: ledger.spare.as_ref() }).await;
         drop(copy);
         self.buffers.give_back(buffer);
         Span::current().record("accepted", answer.is_ok());

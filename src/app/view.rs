@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::config::meaning::{AssociationRule, Traces};
 use crate::containers::resource_stamps;
 use crate::diagnose::Hints;
-use crate::enrich::{MeshDelay, NodeView, Seen};
+use crate::enrich::{self, MeshDelay, NodeView, Seen};
+use crate::history::{self, Store};
 use crate::model::{Claims, ContainerKey, DelayKind, Match, Mono, Scope, Subject, TaskKey, Wall, Window};
-use crate::source::{Crowd, Node};
+use crate::source::Node;
 
 /// Coverage with which a thread's own window is told. Below, the wider scope is, if it knows more.
 const ENOUGH: f64 = 0.5;
@@ -32,43 +33,29 @@ impl View {
 
     /// What helps to judge a window in which nobody saw who ran.
     fn hints(&self, target: &Match, scope: Scope, window: &Window, start: Wall, end: Wall) -> Hints {
-        let hardly_waited = window.delay_ns.get(DelayKind::Cpu).is_some_and(|ns| ns < HARDLY_NS);
-        if window.self_ns.is_some() || window.coverage == 0.0 || hardly_waited {
+        if needs_no_hints(window) {
             return Hints::default();
         }
-        let of_subject = target.subjects.iter().filter_map(|subject| match subject {
-            Subject::Container(key) => Some(*key),
-            Subject::Process(_) | Subject::Task(_) => None,
-        });
-        let part = matches!(scope, Scope::Thread | Scope::Process);
-        let keys: Vec<ContainerKey> = match (&target.container, part) {
-            (Some(container), true) => vec![container.key],
-            _ => of_subject.collect(),
-        };
-        let crowds: Vec<Crowd> = keys.iter().filter_map(|key| self.node.crowd(*key)).collect();
-        if crowds.is_empty() || crowds.len() < keys.len() {
-            return Hints { beside_ns: if part { u64::MAX } else { 0 }, ..Hints::default() };
-        }
-        let cpus = self.node.cpus();
-        let sum = |each: &dyn Fn(&Crowd) -> Option<u32>| crowds.iter().map(each).try_fold(0_u32, |sum, one| Some(sum.saturating_add(one?)));
-        let clock_runs = window.throttled_ns.is_none() && window.throttled_clock_ns.is_some_and(|ns| ns > 0);
-        let beside_ns = if part && clock_runs { self.beside(&keys, window, start, end) } else { 0 };
-        Hints {
-            cpus: sum(&|crowd| cpus.map(|cpus| cpus.min(crowd.tasks))),
-            tasks: sum(&|crowd| Some(crowd.tasks)),
-            // Of several containers on the same CPUs it is not known who may use which.
-            allowed: if crowds.len() == 1 { sum(&|crowd| crowd.allowed) } else { cpus },
-            beside_ns,
-        }
+        self.company(target, scope).hints(window, |keys| beside(&self.node.history(), keys, window, start, end))
     }
 
-    /// What other tasks of the container waited.
-    fn beside(&self, keys: &[ContainerKey], window: &Window, start: Wall, end: Wall) -> u64 {
-        let whole: Vec<Subject> = keys.iter().copied().map(Subject::Container).collect();
-        let whole = self.node.history().window_of(&whole, start, end).delay_ns.get(DelayKind::Cpu);
-        let own = window.delay_ns.get(DelayKind::Cpu);
-        // Not less than 1: 0 would mean that there is nobody else.
-        whole.zip(own).map_or(u64::MAX, |(whole, own)| whole.saturating_sub(own).max(1))
+    /// Who else there is in a scope's containers.
+    fn company<'t>(&self, target: &'t Match, scope: Scope) -> Company<'t> {
+        let part = matches!(scope, Scope::Thread | Scope::Process);
+        let company = Company { target, part, known: None };
+        let (mut number, mut sums) = (0, Hints { cpus: Some(0), tasks: Some(0), allowed: Some(0), beside_ns: 0 });
+        let cpus = self.node.cpus();
+        for key in company.keys() {
+            let Some(crowd) = self.node.crowd(key) else { return Company { target, part, known: None } };
+            let add = |sum: &mut Option<u32>, one: Option<u32>| *sum = sum.zip(one).map(|(sum, one)| sum.saturating_add(one));
+            add(&mut sums.cpus, cpus.map(|cpus| cpus.min(crowd.tasks)));
+            add(&mut sums.tasks, Some(crowd.tasks));
+            add(&mut sums.allowed, crowd.allowed);
+            number += 1;
+        }
+        // Of several containers on the same CPUs it is not known who may use which.
+        let allowed = if number == 1 { sums.allowed } else { cpus };
+        Company { target, part, known: (number > 0).then_some(Hints { allowed, ..sums }) }
     }
 
     /// The thread that a span means by this number.
@@ -80,6 +67,79 @@ impl View {
     /// The instant of the kernel's clock at which a span of this end was over; `None` before the first clock reading.
     pub fn instant(&self, end: Wall) -> Option<Mono> {
         self.node.history().to_mono(end)
+    }
+}
+
+/// Who saw who ran, and who hardly waited, needs no hints.
+fn needs_no_hints(window: &Window) -> bool {
+    let hardly_waited = window.delay_ns.get(DelayKind::Cpu).is_some_and(|ns| ns < HARDLY_NS);
+    window.self_ns.is_some() || window.coverage == 0.0 || hardly_waited
+}
+
+/// What other tasks of the container waited.
+fn beside(history: &Store, keys: &[Subject], window: &Window, start: Wall, end: Wall) -> u64 {
+    let whole = history.window_of(keys, start, end).delay_ns.get(DelayKind::Cpu);
+    let own = window.delay_ns.get(DelayKind::Cpu);
+    // Not less than 1: 0 would mean that there is nobody else.
+    whole.zip(own).map_or(u64::MAX, |(whole, own)| whole.saturating_sub(own).max(1))
+}
+
+/// Who else there is in a scope's containers, whatever the window.
+struct Company<'t> {
+    target: &'t Match,
+    /// The scope is less than its container.
+    part: bool,
+    /// `None` where of one of the containers nothing is known.
+    known: Option<Hints>,
+}
+
+impl Company<'_> {
+    fn keys(&self) -> impl Iterator<Item = ContainerKey> {
+        let whole = self.target.container.as_ref().filter(|_| self.part).map(|container| container.key);
+        let of_subject = |subject: &Subject| match subject {
+            Subject::Container(key) => Some(*key),
+            Subject::Process(_) | Subject::Task(_) => None,
+        };
+        let subjects = if whole.is_some() { [].as_slice() } else { self.target.subjects.as_slice() };
+        whole.into_iter().chain(subjects.iter().filter_map(of_subject))
+    }
+
+    /// `beside`: what other tasks of these waited.
+    fn hints(&self, window: &Window, beside: impl FnOnce(&[Subject]) -> u64) -> Hints {
+        let Some(known) = self.known else {
+            return Hints { beside_ns: if self.part { u64::MAX } else { 0 }, ..Hints::default() };
+        };
+        let clock_runs = window.throttled_ns.is_none() && window.throttled_clock_ns.is_some_and(|ns| ns > 0);
+        let beside_ns = if self.part && clock_runs { beside(&self.keys().map(Subject::Container).collect::<Vec<_>>()) } else { 0 };
+        Hints { beside_ns, ..known }
+    }
+}
+
+/// Looks at one target's spans with the history at hand.
+struct AtHand<'v> {
+    history: history::Look<'v>,
+    scope: Scope,
+    company: Company<'v>,
+}
+
+impl enrich::Look for AtHand<'_> {
+    fn seen(&mut self, seen: &mut Seen, start: Wall, end: Wall) {
+        let Seen { scope, window, hints } = seen;
+        *scope = self.scope;
+        self.history.window(window, start, end);
+        *hints = if needs_no_hints(window) {
+            Hints::default()
+        } else {
+            self.company.hints(window, |keys| beside(self.history.store(), keys, window, start, end))
+        };
+    }
+
+    fn mesh(&self, _: Wall, _: Wall) -> MeshDelay {
+        MeshDelay::default()
+    }
+
+    fn wall(&self, instant: Mono) -> Wall {
+        self.history.wall(instant).unwrap_or_default()
     }
 }
 
@@ -123,9 +183,16 @@ impl NodeView for View {
         self.node.history().to_wall(instant).unwrap_or_default()
     }
 
-    fn stamps(&self, target: &Match) -> Vec<(&'static str, String)> {
+    fn look_at(&self, target: &Match, work: &mut dyn FnMut(&mut dyn enrich::Look)) {
+        // Before the history is locked: never two locks at once.
+        let company = self.company(target, target.scope);
+        let history = self.node.history();
+        work(&mut AtHand { history: history.look(&target.subjects), scope: target.scope, company });
+    }
+
+    fn stamps<'a>(&'a self, target: &'a Match) -> Vec<(&'static str, &'a str)> {
         let mut stamps = resource_stamps(target);
-        stamps.extend(self.about.iter().cloned());
+        stamps.extend(self.about.iter().map(|(key, value)| (*key, value.as_str())));
         stamps
     }
 }

@@ -2,10 +2,13 @@
 
 use crate::model::{Container, Match, Pod};
 
+/// Room for a container's, its pod's and the node's.
+const MOST: usize = 12;
+
 /// Resource attributes known for a match (contract §1); the node's own names are not among them.
 #[must_use]
-pub fn resource_stamps(found: &Match) -> Vec<(&'static str, String)> {
-    let mut stamps = Vec::new();
+pub fn resource_stamps(found: &Match) -> Vec<(&'static str, &str)> {
+    let mut stamps = Vec::with_capacity(MOST);
     if let Some(container) = &found.container {
         stamp_container(container, &mut stamps);
     }
@@ -15,8 +18,8 @@ pub fn resource_stamps(found: &Match) -> Vec<(&'static str, String)> {
     stamps
 }
 
-fn stamp_container(container: &Container, stamps: &mut Vec<(&'static str, String)>) {
-    let mut put = |key, value: Option<&str>| stamps.extend(value.map(|value| (key, value.to_owned())));
+fn stamp_container<'c>(container: &'c Container, stamps: &mut Vec<(&'static str, &'c str)>) {
+    let mut put = |key, value: Option<&'c str>| stamps.extend(value.map(|value| (key, value)));
     // A service of the host has a name, not an id.
     let is_service = matches!(container.runtime, Some("systemd" | "talos"));
     put("container.id", Some(container.id.as_str()).filter(|_| !is_service));
@@ -26,8 +29,8 @@ fn stamp_container(container: &Container, stamps: &mut Vec<(&'static str, String
     put("k8s.container.name", container.k8s_container_name.as_deref());
 }
 
-fn stamp_pod(pod: &Pod, stamps: &mut Vec<(&'static str, String)>) {
-    let mut put = |key, value: Option<&str>| stamps.extend(value.map(|value| (key, value.to_owned())));
+fn stamp_pod<'c>(pod: &'c Pod, stamps: &mut Vec<(&'static str, &'c str)>) {
+    let mut put = |key, value: Option<&'c str>| stamps.extend(value.map(|value| (key, value)));
     put("k8s.pod.uid", Some(&pod.uid));
     put("k8s.pod.name", pod.name.as_deref());
     put("k8s.namespace.name", pod.namespace.as_deref());
@@ -62,13 +65,12 @@ mod tests {
         let pod = [("k8s.pod.uid", "u"), ("k8s.pod.name", "p")];
         let named = [("container.name", "web"), ("container.image.name", "nginx:1"), ("container.runtime.name", "systemd")];
         let check = |found: Match, expected: &[(&'static str, &str)]| {
-            let expected: Vec<_> = expected.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
             assert_eq!(resource_stamps(&found), expected);
         };
         check(base.clone(), &[]);
         check(Match { pod_of: Some(container("containerd")), ..base.clone() }, &pod);
         check(Match { container: Some(container("systemd")), ..base.clone() }, &[named.as_slice(), &pod].concat());
         let with_id = Match { container: Some(container("containerd")), ..base };
-        assert_eq!(resource_stamps(&with_id).first(), Some(&("container.id", "abc".to_owned())));
+        assert_eq!(resource_stamps(&with_id).first(), Some(&("container.id", "abc")));
     }
 }

@@ -7,10 +7,10 @@ use super::measure::{Measures, clip};
 use super::mesh::Charges;
 use super::run::Run;
 use super::scan::{Group, Scan, ScopeNote, SpanNote};
-use super::{EventSettings, MeshDelay, NodeView, Seen, Settings};
+use super::{EventSettings, Look, MeshDelay, NodeView, Seen, Settings};
 use crate::diagnose::Hints;
 use crate::model::time::seconds;
-use crate::model::{Match, Stall, Wall, Window};
+use crate::model::{Match, Mono, Scope, Stall, Wall, Window};
 use crate::otlp::attribute::{self, RESOURCE_ATTRIBUTE_TAG, RESOURCE_TAG, SPAN_ATTRIBUTE, SPAN_EVENT};
 use crate::otlp::names;
 use crate::otlp::splice::Splice;
@@ -102,12 +102,60 @@ pub fn room_needed(scan: &Scan, targets: &[Option<Match>], settings: &Settings) 
 fn expected_length(scan: &Scan, matched: usize, settings: &Settings) -> usize {
     scan.body.len().saturating_add(matched.saturating_mul(TYPICAL_ADDED).min(settings.max_added))
 }
+/// What a resource grows by, usually.
+const TYPICAL_STAMPS: usize = 512;
 
 /// What a span grows by, usually: eight delays, the five attributes of every span, a few events.
 const TYPICAL_ADDED: usize = 640;
 
 fn matched_spans(scan: &Scan, targets: &[Option<Match>]) -> usize {
     scan.groups.iter().zip(targets).filter(|(_, target)| target.is_some()).map(|(group, _)| group.spans.len()).sum()
+}
+
+/// Who is asked about the spans of a group.
+enum Asked<'a> {
+    /// About all of them the same.
+    Look(&'a mut dyn Look, &'a Match),
+    /// About each span's own: its thread, its side of a mesh pod.
+    View(&'a dyn NodeView, &'a Charges<'a>),
+}
+
+impl Asked<'_> {
+    #[inline(always)]
+    fn of<'b>(&mut self, seen: &mut Seen, span: &SpanNote, bytes: impl FnOnce() -> &'b [u8]) -> MeshDelay {
+        let (start, end) = (span.start, span.end);
+        let target = match self {
+            Self::Look(_, target) => *target,
+            Self::View(_, charges) => charges.of_span(bytes),
+        };
+        if span.duration().is_none() {
+            *seen = nothing(target.scope);
+            return MeshDelay::default();
+        }
+        match self {
+            Self::Look(look, _) => {
+                look.seen(seen, start, end);
+                look.mesh(start, end)
+            }
+            Self::View(view, _) => {
+                *seen = view.seen(target, start, end, span.thread());
+                view.mesh(target, start, end)
+            }
+        }
+    }
+
+    fn wall(&self, instant: Mono) -> Wall {
+        match self {
+            Self::Look(look, _) => look.wall(instant),
+            Self::View(view, _) => view.wall(instant),
+        }
+    }
+}
+
+/// Of a span without usable times.
+#[cold]
+fn nothing(scope: Scope) -> Seen {
+    Seen { scope, window: Window::default(), hints: Hints::default() }
 }
 
 struct Writer<'a> {
@@ -133,18 +181,17 @@ impl Writer<'_> {
         let stamps = self.stamps(group, target);
         let open = self.splice.open(group.extent, self.guess(group.spans.len()) + stamps.len());
         let mut resource = group.resource;
-        let charges = Charges::of(target);
         if resource.is_none() && !stamps.is_empty() {
             self.splice.insert(&[RESOURCE_TAG]);
             let open = self.splice.begin(stamps.len());
             self.splice.insert(&stamps);
             self.splice.close(open);
         }
-        for scope in self.scan.scopes.get(group.scopes.clone()).unwrap_or_default() {
-            if let Some(extent) = resource.take_if(|extent| extent.begin <= scope.extent.begin) {
-                self.stamp(extent, &stamps);
-            }
-            self.scope(scope, &charges);
+        let view = self.view;
+        if self.settings.thread_attribute.is_none() && target.mesh.is_none() {
+            view.look_at(target, &mut |look| self.scopes(group, &mut resource, &stamps, &mut Asked::Look(look, target)));
+        } else {
+            self.scopes(group, &mut resource, &stamps, &mut Asked::View(view, &Charges::of(target)));
         }
         if let Some(extent) = resource {
             self.stamp(extent, &stamps);
@@ -152,6 +199,16 @@ impl Writer<'_> {
         self.splice.copy_to(group.extent.end);
         self.bars.hand_over(&mut self.splice);
         self.splice.close(open);
+    }
+
+    /// The scopes of a group, and its resource where that comes before one of them.
+    fn scopes(&mut self, group: &Group, resource: &mut Option<Extent>, stamps: &[u8], asked: &mut Asked<'_>) {
+        for scope in self.scan.scopes.get(group.scopes.clone()).unwrap_or_default() {
+            if let Some(extent) = resource.take_if(|extent| extent.begin <= scope.extent.begin) {
+                self.stamp(extent, stamps);
+            }
+            self.scope(scope, asked);
+        }
     }
 
     fn guess(&self, spans: usize) -> usize {
@@ -166,13 +223,13 @@ impl Writer<'_> {
 
     /// The resource attributes that are absent, as fields of a `Resource`.
     fn stamps(&mut self, group: &Group, target: &Match) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(TYPICAL_STAMPS);
         let mut present = group.present;
         for (key, value) in self.view.stamps(target) {
             let bit = names::resource_index(key.as_bytes()).map_or(0, |index| 1 << index);
             if bit != 0 && present & bit == 0 {
                 present |= bit;
-                attribute::push_text(&mut bytes, RESOURCE_ATTRIBUTE_TAG, key, clip(&value));
+                attribute::push_text(&mut bytes, RESOURCE_ATTRIBUTE_TAG, key, clip(value));
             }
         }
         match self.left.checked_sub(bytes.len()) {
@@ -182,32 +239,30 @@ impl Writer<'_> {
         bytes
     }
 
-    fn scope(&mut self, scope: &ScopeNote, charges: &Charges<'_>) {
+    fn scope(&mut self, scope: &ScopeNote, asked: &mut Asked<'_>) {
         let spans = self.scan.spans.get(scope.spans.clone()).unwrap_or_default();
         let open = self.splice.open(scope.extent, self.guess(spans.len()));
+        let mut seen = nothing(Scope::Container);
         for span in spans {
-            let body = self.scan.body();
-            self.span(span, charges.of_span(|| body.get(span.extent().begin..span.extent().end).unwrap_or_default()));
+            self.span(span, &mut seen, asked);
         }
         self.splice.copy_to(scope.extent.end);
         self.splice.close(open);
     }
 
-    fn span(&mut self, span: &SpanNote, target: &Match) {
+    fn span(&mut self, span: &SpanNote, seen: &mut Seen, asked: &mut Asked<'_>) {
         let duration = span.duration();
-        let (seen, mesh) = match duration {
-            Some(_) => (self.view.seen(target, span.start, span.end, span.thread()), self.view.mesh(target, span.start, span.end)),
-            None => (Seen { scope: target.scope, window: Window::default(), hints: Hints::default() }, MeshDelay::default()),
-        };
-        let measures = Measures::of(&seen, mesh, duration, self.settings);
+        let body = self.scan.body();
+        let mesh = asked.of(seen, span, || body.get(span.extent().begin..span.extent().end).unwrap_or_default());
+        let measures = Measures::of(seen, mesh, duration, self.settings);
         self.events.clear();
         let bars = self.bars.mark();
         if measures.covered() && !seen.window.stalls.is_empty() {
             if let Some(events) = self.settings.events {
-                self.stall_events(&seen.window, span, events);
+                self.stall_events(&seen.window, span, events, asked);
             }
             if let Some(wanted) = self.settings.stall_spans {
-                self.stall_spans(&seen, span, wanted);
+                self.stall_spans(seen, span, wanted, asked);
             }
         }
         let run = self.run.render(&measures);
@@ -229,8 +284,8 @@ impl Writer<'_> {
     }
 
     /// The longest waits of the span, in the order in which they stand on it.
-    fn stall_events(&mut self, window: &Window, span: &SpanNote, settings: EventSettings) {
-        self.choose(window, span, settings);
+    fn stall_events(&mut self, window: &Window, span: &SpanNote, settings: EventSettings, asked: &Asked<'_>) {
+        self.choose(window, span, settings, asked);
         for ((time, duration), index) in &self.chosen {
             if let Some(stall) = window.stalls.get(*index) {
                 let culprit = stall.culprit.as_deref().map(clip);
@@ -242,21 +297,21 @@ impl Writer<'_> {
 
 impl Writer<'_> {
     /// The longest waits of the span with their places on it, in the order of time.
-    fn choose(&mut self, window: &Window, span: &SpanNote, settings: EventSettings) {
+    fn choose(&mut self, window: &Window, span: &SpanNote, settings: EventSettings, asked: &Asked<'_>) {
         let longest_first = window.stalls.iter().enumerate().filter(|(_, stall)| stall.duration_ns >= settings.min_wait_ns);
         self.chosen.clear();
         for (index, stall) in longest_first.take(settings.max_per_span.min(MAX_EVENTS)) {
-            self.chosen.push((place(stall, self.view.wall(stall.begin), span), index));
+            self.chosen.push((place(stall, asked.wall(stall.begin), span), index));
         }
         self.chosen.sort_unstable();
     }
 
     /// The same as spans. A span that came with ours went through a hop before, which made its stall spans, or is one itself.
-    fn stall_spans(&mut self, seen: &Seen, span: &SpanNote, settings: EventSettings) {
+    fn stall_spans(&mut self, seen: &Seen, span: &SpanNote, settings: EventSettings, asked: &Asked<'_>) {
         let extent = span.extent();
         let bytes = self.scan.body.get(extent.begin..extent.end).unwrap_or_default();
         let Some(parent) = Parent::of(bytes).filter(|_| !span.carries_ours) else { return };
-        self.choose(&seen.window, span, settings);
+        self.choose(&seen.window, span, settings, asked);
         for ((start, duration), index) in &self.chosen {
             if let Some(stall) = seen.window.stalls.get(*index) {
                 let stall_span = StallSpan {

@@ -48,7 +48,7 @@ impl<'a> Charges<'a> {
 
     /// Whom this span is charged to.
     #[inline(always)]
-    pub(super) fn of_span(&self, span: impl FnOnce() -> &'a [u8]) -> &Match {
+    pub(super) fn of_span<'b>(&self, span: impl FnOnce() -> &'b [u8]) -> &Match {
         match self {
             Self::Plain(target) => target,
             Self::Proxy(sides) => match Time::of(span()) {

@@ -59,9 +59,48 @@ pub trait NodeView {
         MeshDelay::default()
     }
 
+    /// Looks at many spans of one target, one after the other: what is the same for all of them is looked up once. To be used
+    /// for spans whose thread is not asked for, of a target that is no part of a mesh. Nothing else may be asked of the view meanwhile:
+    /// it may hold locks.
+    fn look_at(&self, target: &Match, work: &mut dyn FnMut(&mut dyn Look)) {
+        work(&mut OneByOne { view: self, target });
+    }
+
     /// Resource attributes to add where absent. The view adds `host.name` and `k8s.node.name` to [`stamps_of`].
-    fn stamps(&self, target: &Match) -> Vec<(&'static str, String)> {
+    fn stamps<'a>(&'a self, target: &'a Match) -> Vec<(&'static str, &'a str)> {
         stamps_of(target)
+    }
+}
+
+/// What is asked of the node for spans of one target.
+pub trait Look {
+    /// As [`NodeView::seen`], of no thread, in place of what was seen of the span before.
+    fn seen(&mut self, seen: &mut Seen, start: Wall, end: Wall);
+
+    /// As [`NodeView::mesh`].
+    fn mesh(&self, start: Wall, end: Wall) -> MeshDelay;
+
+    /// As [`NodeView::wall`].
+    fn wall(&self, instant: Mono) -> Wall;
+}
+
+/// Asks for each of them.
+struct OneByOne<'v, V: ?Sized> {
+    view: &'v V,
+    target: &'v Match,
+}
+
+impl<V: NodeView + ?Sized> Look for OneByOne<'_, V> {
+    fn seen(&mut self, seen: &mut Seen, start: Wall, end: Wall) {
+        *seen = self.view.seen(self.target, start, end, None);
+    }
+
+    fn mesh(&self, start: Wall, end: Wall) -> MeshDelay {
+        self.view.mesh(self.target, start, end)
+    }
+
+    fn wall(&self, instant: Mono) -> Wall {
+        self.view.wall(instant)
     }
 }
 

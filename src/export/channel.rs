@@ -28,7 +28,7 @@ pub struct Channel {
 
 #[derive(Debug, Default)]
 struct Names {
-    links: Vec<Arc<Link>>,
+    links: Arc<[Arc<Link>]>,
     resolved: Option<Instant>,
 }
 
@@ -61,7 +61,8 @@ impl Channel {
         if !self.may_resolve() {
             return Err(refused);
         }
-        let newer: Vec<_> = self.resolve().await?.into_iter().filter(|link| !links.iter().any(|known| Arc::ptr_eq(known, link))).collect();
+        let is_new = |link: &&Arc<Link>| !links.iter().any(|known| Arc::ptr_eq(known, link));
+        let newer: Vec<_> = self.resolve().await?.iter().filter(is_new).cloned().collect();
         if newer.is_empty() { Err(refused) } else { self.any_of(&newer).await }
     }
 
@@ -81,8 +82,8 @@ impl Channel {
         Err(last)
     }
 
-    fn known(&self) -> Vec<Arc<Link>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).links.clone()
+    fn known(&self) -> Arc<[Arc<Link>]> {
+        Arc::clone(&self.names.lock().unwrap_or_else(PoisonError::into_inner).links)
     }
 
     fn may_resolve(&self) -> bool {
@@ -91,7 +92,7 @@ impl Channel {
     }
 
     /// Looks the name up; connections to addresses that it still has are kept.
-    async fn resolve(&self) -> Result<Vec<Arc<Link>>, String> {
+    async fn resolve(&self) -> Result<Arc<[Arc<Link>]>, String> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).resolved = Some(instant_now());
         let found = self.dialer.resolve().await;
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +106,7 @@ impl Channel {
             Err(why) if names.links.is_empty() => return Err(why),
             Err(_) => {}
         }
-        Ok(names.links.clone())
+        Ok(Arc::clone(&names.links))
     }
 }
 

@@ -38,6 +38,15 @@ pub struct OpenError {
     pub why: String,
 }
 
+/// What stands beside a request on its way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside<'r> {
+    /// Where copies of it, such as compressed ones, take their room.
+    pub room: &'r Room,
+    /// A smaller request, for exporters whose downstream finds this one too large.
+    pub spare: Option<&'r Spare>,
+}
+
 /// All exporters by name. Cloneable; clones share connections.
 #[derive(Clone, Debug)]
 pub struct Exporters {
@@ -81,30 +90,21 @@ impl Exporters {
     /// # Errors
     /// A refusal where any refused: one worth another try if there is such, else the first.
     pub async fn send(&self, names: &[String], signal: Signal, body: Bytes, deadline: Instant) -> Answer {
-        self.send_within(names, signal, body, None, deadline, &Room::default()).await
+        self.send_within(names, signal, body, deadline, Beside { room: &Room::default(), spare: None }).await
     }
 
-    /// The same with copies of the request, such as compressed ones, that take their room in `room`, and with a smaller
-    /// request, `spare`, for exporters whose downstream finds `body` too large.
+    /// The same with what stands beside the request.
     ///
     /// # Errors
     /// As [`Self::send`], and where there is no room; where the spare was sent, its refusal.
-    pub async fn send_within(
-        &self,
-        names: &[String],
-        signal: Signal,
-        body: Bytes,
-        spare: Option<&Spare>,
-        deadline: Instant,
-        room: &Room,
-    ) -> Answer {
+    pub async fn send_within(&self, names: &[String], signal: Signal, body: Bytes, deadline: Instant, beside: Beside<'_>) -> Answer {
         match names {
             [] => Err(Refusal::new(Code::Unimplemented, format!("no pipeline takes {}", signal.word()))),
-            [name] => self.send_to(name, signal, body, spare, deadline, room).await,
+            [name] => self.send_to(name, signal, body, deadline, beside).await,
             _ => {
                 // The copies for one are not in the way of those for another.
-                let room = &room.beside(body.len().saturating_mul(names.len()));
-                let send = |name| Box::pin(self.send_to(name, signal, body.clone(), spare, deadline, room));
+                let room = &beside.room.beside(body.len().saturating_mul(names.len()));
+                let send = |name| Box::pin(self.send_to(name, signal, body.clone(), deadline, Beside { room, ..beside }));
                 let sent: Vec<_> = names.iter().map(|name| send(name)).collect();
                 all_accepted(join(sent).await)
             }
@@ -134,10 +134,11 @@ impl Exporters {
         }
     }
 
-    async fn send_to(&self, name: &str, signal: Signal, body: Bytes, spare: Option<&Spare>, deadline: Instant, room: &Room) -> Answer {
+    async fn send_to(&self, name: &str, signal: Signal, body: Bytes, deadline: Instant, beside: Beside<'_>) -> Answer {
         let Some(one) = self.by_name.get(name) else {
             return Err(Refusal::new(Code::Internal, format!("no exporter is called `{name}`")));
         };
+        let Beside { room, spare } = beside;
         let Some((limit, spare)) = one.limit().zip(spare) else { return one.send(signal, body, false, deadline, room).await };
         let length = body.len();
         if limit.holds_for(length, instant_now()) {

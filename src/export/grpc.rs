@@ -1,6 +1,6 @@
 //! One unary OTLP/gRPC call: request out, status and message back.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, USER_AGENT};
 use tokio::time::Instant;
 
@@ -44,7 +44,7 @@ pub struct GrpcExporter {
 /// A request made ready once for all attempts.
 pub struct Prepared<'e> {
     exporter: &'e GrpcExporter,
-    prefix: Bytes,
+    prefix: [u8; PREFIX],
     message: Bytes,
     head: &'e [u8],
     _copy: Copy,
@@ -89,10 +89,8 @@ impl GrpcExporter {
         let (message, copy) = self.compressor.run(body, room).await?;
         let length = u32::try_from(message.len())
             .map_err(|_| Refusal::new(Code::ResourceExhausted, "request is larger than a gRPC message can be (4 GiB)"))?;
-        let mut prefix = BytesMut::with_capacity(PREFIX);
-        prefix.put_u8(u8::from(self.compressor.is_on()));
-        prefix.put_u32(length);
-        Ok(Prepared { exporter: self, prefix: prefix.freeze(), message, head, _copy: copy })
+        let [a, b, c, d] = length.to_be_bytes();
+        Ok(Prepared { exporter: self, prefix: [u8::from(self.compressor.is_on()), a, b, c, d], message, head, _copy: copy })
     }
 }
 
@@ -126,7 +124,7 @@ impl Prepared<'_> {
         let mut block = Vec::with_capacity(self.head.len().saturating_add(32));
         block.extend_from_slice(self.head);
         put_field(&mut block, b"grpc-timeout", status::format_timeout(left).as_bytes(), false);
-        Outgoing { block, prefix: self.prefix.clone(), message: self.message.clone() }
+        Outgoing { block, prefix: self.prefix, message: self.message.clone() }
     }
 }
 

@@ -27,7 +27,7 @@ mod tls;
 mod tunnel;
 mod wire;
 
-pub use exporters::{Exporters, OpenError};
+pub use exporters::{Beside, Exporters, OpenError};
 pub use file::FileExporter;
 pub use proxy::Proxies;
 pub use spare::Spare;

@@ -3,23 +3,21 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::AsyncReadExt;
+use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::answer::Answer;
+use super::answer::{Answer, PREFIX};
 use super::keepalive::Keepalive;
 use crate::config::meaning::ClientKeepalive;
 use crate::framing::{Code, Event, Limits, Role, Session};
 use crate::runtime::clock::instant_now;
 use crate::runtime::pulse::Beat;
-use crate::runtime::{Io, Spawner, poll_send};
+use crate::runtime::{Io, Scratch, Spawner, poll_send, scratch};
 
 /// Bytes of response headers and trailers.
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
@@ -27,8 +25,6 @@ const MAX_HEADER_BYTES: u32 = 32 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// … and on the connection.
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Bytes read at a time, and room for the largest frame.
-const READ: usize = 32 * 1024;
 /// Pieces of one `writev`.
 const PIECES: usize = 64;
 /// What the other side may cost is counted for this long.
@@ -40,7 +36,7 @@ pub struct Outgoing {
     /// Header block.
     pub block: Vec<u8>,
     /// Length prefix.
-    pub prefix: Bytes,
+    pub prefix: [u8; PREFIX],
     /// Message.
     pub message: Bytes,
 }
@@ -119,7 +115,7 @@ impl Connection {
             keepalive: keepalive.map(|rules| Keepalive::new(rules, now)),
             io,
             session: Session::new(Role::Client, limits),
-            input: BytesMut::new(),
+            input: Vec::new(),
             flights: BTreeMap::new(),
             ticked: now,
             shared: Arc::clone(&shared),
@@ -189,7 +185,8 @@ struct Flight {
 struct Driver {
     io: Box<dyn Io>,
     session: Session,
-    input: BytesMut,
+    /// What is no whole frame yet.
+    input: Vec<u8>,
     flights: BTreeMap<u32, Flight>,
     keepalive: Option<Keepalive>,
     ticked: Instant,
@@ -239,7 +236,7 @@ impl Driver {
             && let Some(Job { key, outgoing, tell }) = queue.jobs.pop_front()
         {
             let stream = self.session.open(STREAM_WINDOW, &outgoing.block);
-            self.session.data(stream, [outgoing.prefix, outgoing.message], true);
+            self.session.data(stream, &outgoing.prefix, outgoing.message, true);
             self.flights.insert(stream, Flight { key, tell, answer: Answer::default() });
         }
         if self.session.is_leaving() {
@@ -263,10 +260,8 @@ impl Driver {
 
     /// Reads once; whether there may be more.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Result<bool, String> {
-        if self.input.capacity() - self.input.len() < READ {
-            self.input.reserve(READ);
-        }
-        match pin!(self.io.read_buf(&mut self.input)).poll(context) {
+        let mut scratch = Scratch::behind(&self.input);
+        match scratch.poll_read(&mut self.io, context) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(0)) => return Err("downstream closed the connection".to_owned()),
             Poll::Ready(Err(why)) => return Err(why.to_string()),
@@ -280,8 +275,7 @@ impl Driver {
             self.ticked = now;
             self.session.tick();
         }
-        let input = std::mem::take(&mut self.input);
-        let mut rest = &*input;
+        let mut rest = scratch.bytes();
         let ended = loop {
             match self.session.next(&mut rest) {
                 Ok(Some(event)) => self.take(event),
@@ -289,9 +283,7 @@ impl Driver {
                 Err(fault) => break Some(fault),
             }
         };
-        let left = rest.len();
-        self.input = input;
-        self.input.advance(self.input.len() - left);
+        scratch::keep(&mut self.input, rest);
         match ended {
             // What it is told of that is of no use to anybody here.
             Some(fault) => Err(format!("downstream breaks HTTP/2: {fault}")),

@@ -56,8 +56,11 @@ impl Session {
 
     fn whole_block<'i>(&mut self, id: u32, end: bool, bytes: &[u8]) -> Result<Option<Event<'i>>, Fault> {
         // Read whatever becomes of it: the state of compression is the connection's.
-        if self.decoder.read(bytes).is_err() {
+        let Ok(same) = self.decoder.read(bytes) else {
             return Err(self.fail(Code::CompressionError, "headers cannot be decompressed"));
+        };
+        if !same {
+            self.judged = None;
         }
         match self.role {
             Role::Server if !self.streams.contains_key(&id) => self.request_head(id, end),
@@ -86,13 +89,13 @@ impl Session {
         if self.streams.len() >= usize::try_from(self.limits.streams).unwrap_or(usize::MAX) {
             return self.stream_error(id, Code::RefusedStream);
         }
-        let expected = if self.fields().too_large() {
-            None
-        } else {
-            match request_fields(self.fields()) {
-                Ok(request) => request.length,
+        let expected = match self.judged {
+            Some(expected) => expected,
+            None if self.fields().too_large() => None,
+            None => match request_fields(self.fields()) {
+                Ok(request) => *self.judged.insert(request.length),
                 Err(code) => return self.stream_error(id, code),
-            }
+            },
         };
         if end && expected.is_some_and(|expected| expected > 0) {
             return self.stream_error(id, Code::ProtocolError);

@@ -8,6 +8,7 @@
 //! Deliberately not here: server push (refused), priorities (read and ignored), HTTP/1.1 upgrades.
 
 mod control;
+mod data;
 mod fields;
 mod frame;
 mod heads;

@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes};
 
 /// Payload below this is copied beside its frame's head: that costs less than a piece of its own in `writev`.
-const COPIED: usize = 2048;
+pub(super) const COPIED: usize = 2048;
 
 /// Written bytes in the buffer of small things above which it is moved together.
 const MOVED: usize = 64 * 1024;

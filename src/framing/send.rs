@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::Code;
 use super::frame::{self, Head, flag, kind};
+use super::output::COPIED;
 use super::session::{Role, Session};
 use super::stream::{End, Stream};
 
@@ -51,10 +52,27 @@ impl Session {
         }
     }
 
-    /// Sends data, now or when the peer has room; `end`: nothing follows.
-    pub fn data(&mut self, id: u32, pieces: impl IntoIterator<Item = Bytes>, end: bool) {
+    /// Sends data, a few bytes and what follows them, now or when the peer has room; `end`: nothing follows.
+    pub fn data(&mut self, id: u32, first: &[u8], body: Bytes, end: bool) {
+        let at_once = self.may_say_at_once(id);
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.pending.extend(pieces.into_iter().filter(|piece| !piece.is_empty()));
+        let length = first.len().saturating_add(body.len());
+        let window = usize::try_from(stream.send.min(self.send)).unwrap_or(0);
+        if at_once && (1..COPIED).contains(&length) && length <= window {
+            let sent = i64::try_from(length).unwrap_or(i64::MAX);
+            stream.send -= sent;
+            self.send -= sent;
+            let flags = if end { flag::END_STREAM } else { 0 };
+            let tail = self.output.tail();
+            tail.extend_from_slice(&Head { length, kind: kind::DATA, flags, stream: id }.bytes());
+            tail.extend_from_slice(first);
+            tail.extend_from_slice(&body);
+            if end {
+                self.done(id);
+            }
+            return;
+        }
+        stream.pending.extend([Bytes::copy_from_slice(first), body].into_iter().filter(|piece| !piece.is_empty()));
         if end {
             stream.end = End::Data;
         }
@@ -62,10 +80,20 @@ impl Session {
     }
 
     /// Ends a stream with trailers, a header block, once all data went out.
-    pub fn end_with(&mut self, id: u32, block: Vec<u8>) {
+    pub fn end_with(&mut self, id: u32, block: Bytes) {
+        if self.may_say_at_once(id) {
+            self.put_block(id, &block, true);
+            return self.done(id);
+        }
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.end = End::Trailers(block);
         self.take_a_turn(id);
+    }
+
+    /// Whether nothing waits, neither of a stream nor of any other: what is short need not wait for a turn.
+    fn may_say_at_once(&self, id: u32) -> bool {
+        let idle = self.streams.get(&id).is_some_and(|stream| stream.pending.is_empty() && stream.end == End::Open);
+        idle && self.turns.is_empty() && self.output.len() < AHEAD
     }
 
     /// Ends a stream at once.

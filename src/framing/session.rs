@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::data::Partial;
 use super::frame::{self, Head, PAYLOAD, flag, kind};
 use super::heads::Block;
 use super::hpack::{Decoder, Fields};
@@ -13,7 +14,7 @@ use super::{Code, PREFACE};
 /// Bytes for fields told before: what everybody assumes until told otherwise (RFC 9113 §6.5.2).
 const TABLE: usize = 4096;
 /// The window of a connection before anything is said (RFC 9113 §6.9.2).
-const FIRST_WINDOW: u32 = 65_535;
+pub(super) const FIRST_WINDOW: u32 = 65_535;
 /// Frames that carry no work which are taken between two ticks …
 const MAX_NOISE: u32 = 2_000;
 /// … and how many more each frame with work allows: some clients measure the round trip with every answer.
@@ -107,9 +108,13 @@ pub struct Session {
     /// The last stream of the peer, or of this side.
     pub(super) last: u32,
     pub(super) block: Option<Block>,
+    /// What the head read last says of its body's length, once it was found to be well-formed.
+    pub(super) judged: Option<Option<u64>>,
+    /// A DATA frame of which not all has come.
+    pub(super) partial: Option<Partial>,
     /// Bytes the peer may send, and those taken that it was not told of yet.
-    receive: i64,
-    taken: u32,
+    pub(super) receive: i64,
+    pub(super) taken: u32,
     /// Bytes that may be sent.
     pub(super) send: i64,
     /// Streams that may send, in turn.
@@ -147,6 +152,8 @@ impl Session {
             streams: BTreeMap::new(),
             last: 0,
             block: None,
+            judged: None,
+            partial: None,
             receive: limits.connection_window.max(FIRST_WINDOW).into(),
             taken: 0,
             send: FIRST_WINDOW.into(),
@@ -214,11 +221,24 @@ impl Session {
     /// Where the connection cannot go on.
     pub fn next<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Event<'i>>, Fault> {
         loop {
+            if let Some(partial) = self.partial.take() {
+                match self.more_of(partial, input) {
+                    Some(event) => return Ok(Some(event)),
+                    None if self.partial.is_some() => return Ok(None),
+                    None => {}
+                }
+            }
             let Some(head) = Head::read(input) else { return Ok(None) };
             if head.length > PAYLOAD {
                 return Err(self.fail(Code::FrameSizeError, "a frame is larger than announced"));
             }
-            let Some((frame, rest)) = input.split_at_checked(frame::HEAD + head.length) else { return Ok(None) };
+            let Some((frame, rest)) = input.split_at_checked(frame::HEAD + head.length) else {
+                match self.begin_partial(head, input)? {
+                    Some(None) => continue,
+                    Some(event) => return Ok(event),
+                    None => return Ok(None),
+                }
+            };
             *input = rest;
             let payload = frame.get(frame::HEAD..).unwrap_or_default();
             if !self.greeted && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
@@ -253,70 +273,6 @@ impl Session {
             kind::PRIORITY if payload.len() != 5 => Ok(self.stream_error(head.stream, Code::FrameSizeError)?),
             kind::PUSH_PROMISE => Err(self.fail(Code::ProtocolError, "PUSH_PROMISE was forbidden")),
             _ => Ok(None),
-        }
-    }
-
-    fn data_frame<'i>(&mut self, head: Head, payload: &'i [u8]) -> Result<Option<Event<'i>>, Fault> {
-        let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        if head.stream == 0 || self.is_idle(head.stream) {
-            return Err(self.fail(Code::ProtocolError, "DATA for no stream"));
-        }
-        let Some(bytes) = frame::unpadded(head, payload) else {
-            return Err(self.fail(Code::ProtocolError, "more padding than data"));
-        };
-        self.receive -= i64::from(size);
-        if self.receive < 0 {
-            return Err(self.fail(Code::FlowControlError, "more data than the connection's window"));
-        }
-        self.give_back(size);
-        let end = head.has(flag::END_STREAM);
-        if bytes.is_empty() && !end {
-            self.noise(1)?
-        } else {
-            self.work()
-        }
-        let Some(stream) = self.streams.get_mut(&head.stream) else {
-            // Under way when it was reset here; anything else comes after the end.
-            return if self.reset.contains(&head.stream) {
-                self.noise(1).map(|()| None)
-            } else {
-                self.stream_error(head.stream, Code::StreamClosed)
-            };
-        };
-        stream.receive -= i64::from(size);
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let expected = stream.expected.map(|expected| expected.checked_sub(length));
-        let wrong = match expected {
-            _ if stream.remote_closed => Some(Code::StreamClosed),
-            _ if stream.receive < 0 => Some(Code::FlowControlError),
-            _ if self.role == Role::Client && !stream.headed => Some(Code::ProtocolError),
-            Some(None) => Some(Code::ProtocolError),
-            Some(Some(1..)) if end => Some(Code::ProtocolError),
-            _ => None,
-        };
-        if let Some(code) = wrong {
-            return self.stream_error(head.stream, code);
-        }
-        stream.expected = expected.flatten();
-        stream.taken += size;
-        if end {
-            stream.remote_closed = true;
-        } else if stream.taken >= self.limits.stream_window / 2 {
-            frame::put_window(self.output.tail(), head.stream, stream.taken);
-            stream.receive += i64::from(stream.taken);
-            stream.taken = 0;
-        }
-        self.forget_if_over(head.stream);
-        Ok(Some(Event::Data { stream: head.stream, bytes, end }))
-    }
-
-    /// Announces room for what was taken, not for every frame.
-    fn give_back(&mut self, size: u32) {
-        self.taken += size;
-        if self.taken >= self.limits.connection_window.max(FIRST_WINDOW) / 2 {
-            frame::put_window(self.output.tail(), 0, self.taken);
-            self.receive += i64::from(self.taken);
-            self.taken = 0;
         }
     }
 

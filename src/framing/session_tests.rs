@@ -318,7 +318,7 @@ fn settings_are_acknowledged_and_take_effect() {
     assert_eq!(written(&mut session), b"", "an acknowledgment is not answered");
     feed(&mut session, &headers(1, flag::END_STREAM)).unwrap();
     session.head(1, &[0x88], false);
-    session.data(1, [Bytes::from(vec![7; 30_000])], true);
+    session.data(1, b"", Bytes::from(vec![7; 30_000]), true);
     let sizes: Vec<usize> = frames(&written(&mut session)).into_iter().map(|(.., length)| length).collect();
     assert_eq!(sizes, [1, 20_000, 10_000], "frames as large as the peer takes");
     let first = [put(kind::PING, 0, 0, &[0; 8]), put(kind::SETTINGS, flag::ACK, 0, &[])];
@@ -374,8 +374,8 @@ fn data_waits_for_windows_and_trailers_for_data() {
     feed(&mut session, &[settings(4, 10), headers(1, flag::END_STREAM)].concat()).unwrap();
     written(&mut session);
     session.head(1, &[0x88], false);
-    session.data(1, [Bytes::from(vec![7; 25])], false);
-    session.end_with(1, vec![0x88]);
+    session.data(1, &[7; 5], Bytes::from(vec![7; 20]), false);
+    session.end_with(1, Bytes::from_static(&[0x88]));
     let sizes =
         |session: &mut Session| frames(&written(session)).into_iter().map(|(kind, _, _, length)| (kind, length)).collect::<Vec<_>>();
     assert_eq!(sizes(&mut session), [(kind::HEADERS, 1), (kind::DATA, 10)]);
@@ -452,7 +452,7 @@ proptest! {
         let mut answered = 0;
         for size in &sizes {
             let stream = client.open(limits.stream_window, &block());
-            client.data(stream, [Bytes::from_static(b"12345"), Bytes::from(vec![9; *size])], true);
+            client.data(stream, b"12345", Bytes::from(vec![9; *size]), true);
         }
         for round in 0..20_000_usize {
             to_server.extend(written(&mut client));
@@ -486,8 +486,8 @@ proptest! {
                 }
                 for stream in done {
                     server.head(stream, &[0x88], false);
-                    server.data(stream, [Bytes::from_static(b"answer")], false);
-                    server.end_with(stream, fields(&[("grpc-status", "0")]));
+                    server.data(stream, b"", Bytes::from_static(b"answer"), false);
+                    server.end_with(stream, fields(&[("grpc-status", "0")]).into());
                 }
             }
             to_client.extend(written(&mut server));
@@ -531,5 +531,57 @@ proptest! {
         let bytes: Vec<u8> = frames.iter().flat_map(|(kind, flags, stream, payload)| put(*kind, *flags, *stream, payload)).collect();
         let _ = feed(&mut session, &bytes);
         written(&mut session);
+    }
+}
+
+#[test]
+fn a_large_frame_is_told_in_the_pieces_in_which_it_comes() {
+    for cut in [9, 10, 100, 16_383 + 9] {
+        let mut session = server();
+        feed(&mut session, &headers(1, 0)).unwrap();
+        let whole = [put(kind::DATA, flag::END_STREAM, 1, &[7; 16_384]), put(kind::PING, flag::ACK, 0, &[0; 8])].concat();
+        let (first, second) = whole.split_at(cut);
+        let mut rest = first;
+        let (mut came, mut ended) = (0, false);
+        let mut take = |session: &mut Session, rest: &mut &[u8]| {
+            while let Some(event) = session.next(rest).unwrap() {
+                let Event::Data { stream: 1, bytes, end } = event else { panic!("{event:?}") };
+                assert!(!ended && bytes.iter().all(|byte| *byte == 7));
+                came += bytes.len();
+                ended = end;
+            }
+        };
+        take(&mut session, &mut rest);
+        assert_eq!(rest.len(), if cut == 9 { 9 } else { 0 }, "a head alone is left");
+        let again = [rest, second].concat();
+        take(&mut session, &mut &*again);
+        assert_eq!((came, ended, session.pongs()), (16_384, true, 1), "{cut}");
+    }
+}
+
+#[test]
+fn of_a_frame_that_began_well_nothing_more_is_told_after_a_reset() {
+    let mut session = server();
+    feed(&mut session, &headers(1, 0)).unwrap();
+    let whole = [put(kind::DATA, 0, 1, &[7; 1000]), headers(3, flag::END_STREAM)].concat();
+    let (first, second) = whole.split_at(500);
+    assert_eq!(feed(&mut session, first).unwrap(), ["data 1 491"]);
+    session.reset(1, Code::Cancel);
+    assert_eq!(feed(&mut session, second).unwrap(), ["head 3 end"]);
+}
+
+#[test]
+fn the_same_head_again_is_another_request_and_a_broken_one_stays_broken() {
+    let mut session = server();
+    for stream in [1, 3, 5] {
+        assert_eq!(feed(&mut session, &headers(stream, flag::END_STREAM)).unwrap(), [format!("head {stream} end")]);
+        assert_eq!(session.fields().iter().count(), 5);
+        session.head(stream, &[0x88], true);
+    }
+    let mut bad = Vec::new();
+    put_field(&mut bad, b":method", b"POST", false);
+    for stream in [7, 9] {
+        let head = put(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, &bad);
+        assert_eq!(feed(&mut session, &head).unwrap(), [""; 0]);
     }
 }

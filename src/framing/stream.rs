@@ -35,7 +35,7 @@ pub enum End {
     /// With its last data.
     Data,
     /// With these trailers, a header block.
-    Trailers(Vec<u8>),
+    Trailers(Bytes),
     /// It has.
     Done,
 }

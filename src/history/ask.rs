@@ -1,9 +1,11 @@
 //! What a span asks: the window of one subject, or of several as one.
 
 use super::chunk::Cut;
+use super::clock::Newest;
+use super::entry::Entry;
 use super::merge::merge;
-use super::overlay::{View, union};
-use super::slice::{between, share};
+use super::overlay::{Events, View, union};
+use super::slice::{Near, between, between_onto, share};
 use super::store::Store;
 use super::tally::{Blames, Pick, Picks};
 use crate::model::{Culprit, DelayKind, Mono, Stall, Subject, Wall, Window};
@@ -45,70 +47,109 @@ impl Store {
             return Window::default();
         }
         match subjects {
-            [only] => self.one(*only, start, end),
+            [only] => self.one(*only, self.entries.get(only), start, end, &mut Near::default()),
             several => self.several(several, start, end),
         }
     }
 
-    fn one(&self, subject: Subject, start: Mono, end: Mono) -> Window {
-        let Some(view) = self.view(subject, start, end) else { return Window::default() };
+    /// For many windows of the same subjects, one after the other: what is the same for all of them is looked up once.
+    #[must_use]
+    pub fn look<'s>(&'s self, subjects: &'s [Subject]) -> Look<'s> {
+        let only = match subjects {
+            [only] => Some((*only, self.entries.get(only))),
+            _ => None,
+        };
+        Look { store: self, subjects, only, clock: self.clock.newest(), near: Near::default() }
+    }
+
+    fn one(&self, subject: Subject, entry: Option<&Entry>, start: Mono, end: Mono, near: &mut Near) -> Window {
+        let Some(mut view) = self.view(subject, entry, start, end, near) else { return Window::default() };
         let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &[]);
         let mut window = view.window(&mut picks);
         if view.has_events() {
-            self.blame(&mut window, std::slice::from_ref(&view), &[]);
+            self.blame(&mut window, |blames| view.blame(blames), &[]);
             window.stalls = self.stalls_of(&picks);
         }
         window
     }
 
+    /// The same, written where it is wanted.
+    fn one_onto(&self, window: &mut Window, (subject, entry): (Subject, Option<&Entry>), start: Mono, end: Mono, near: &mut Near) {
+        let Some(entry) = entry else {
+            *window = self.one(subject, entry, start, end, near);
+            return;
+        };
+        *window = Window::default();
+        entry.series.note_asked(self.now);
+        let polled = between_onto(window, &entry.series, start, end, near).is_some();
+        if polled && entry.lacks_something() {
+            let lacking = share(entry.missing(start.0, end.0), end.since(start).max(1));
+            window.coverage = (window.coverage - lacking).max(0.0);
+        }
+        // Before single waits can be known, or where none were ever seen, readings answer at once.
+        let known_from = self.known_from(Some(entry));
+        if self.sight.is_blind() || known_from > end.0 {
+            return;
+        }
+        let cut = Cut { start: start.0, end: end.0 };
+        let sight = (&self.sight, container_of(subject, Some(entry)));
+        let events = Events::of(polled.then_some(&mut *window), entry.single_waits(), sight, known_from, cut);
+        if let Some(events) = events {
+            let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &[]);
+            events.onto(window, polled, &mut picks);
+            self.blame(window, |blames| events.blame(blames), &[]);
+            window.stalls = self.stalls_of(&picks);
+        }
+    }
+
     fn several(&self, subjects: &[Subject], start: Mono, end: Mono) -> Window {
-        let views: Vec<Option<View<'_>>> = subjects.iter().map(|subject| self.view(*subject, start, end)).collect();
+        let view_of = |subject: &Subject| self.view(*subject, self.entries.get(subject), start, end, &mut Near::default());
+        let mut views: Vec<Option<View<'_>>> = subjects.iter().map(view_of).collect();
         let own = self.names.keys_of(subjects);
         let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &own);
-        let mut window_of = |view: &Option<View<'_>>| view.as_ref().map(|view| view.window(&mut picks)).unwrap_or_default();
-        let mut merged = merge(views.iter().map(&mut window_of).collect());
+        let mut window_of = |view: &mut Option<View<'_>>| view.as_mut().map(|view| view.window(&mut picks)).unwrap_or_default();
+        let mut merged = merge(views.iter_mut().map(&mut window_of).collect());
         let seen: Vec<View<'_>> = views.into_iter().flatten().filter(View::has_events).collect();
         if !seen.is_empty() && seen.len() == subjects.len() {
             merged.stalled_ns = Some(union(seen.iter().map(View::parts).collect()));
-            self.blame(&mut merged, &seen, &own);
+            self.blame(&mut merged, |blames| seen.iter().for_each(|view| view.blame(blames)), &own);
             merged.stalls = self.stalls_of(&picks);
         }
         merged
     }
 
     /// What is known of a subject. A task of which nothing is known never waited, where all waits are seen.
-    fn view(&self, subject: Subject, start: Mono, end: Mono) -> Option<View<'_>> {
-        let entry = self.entries.get(&subject);
+    fn view<'s>(&'s self, subject: Subject, entry: Option<&'s Entry>, start: Mono, end: Mono, near: &mut Near) -> Option<View<'s>> {
         if entry.is_none() && !matches!(subject, Subject::Task(_)) {
             return None;
         }
         let cut = Cut { start: start.0, end: end.0 };
         let polled = entry.and_then(|entry| {
             entry.series.note_asked(self.now);
-            let window = between(&entry.series, start, end)?;
+            let window = between(&entry.series, start, end, near)?;
             let lacking = share(entry.missing(start.0, end.0), end.since(start).max(1));
             Some(Window { coverage: (window.coverage - lacking).max(0.0), ..window })
         });
         let waits = entry.and_then(|entry| entry.single_waits());
+        Some(View::new(polled, waits, (&self.sight, container_of(subject, entry)), self.known_from(entry), cut))
+    }
+
+    /// From when on a subject's single waits are known.
+    fn known_from(&self, entry: Option<&Entry>) -> u64 {
         let unseen = entry.is_none_or(|entry| entry.known_from(self.forgotten, self.some_subjects).is_none()) && self.some_subjects;
-        let known_from = if unseen { u64::MAX } else { waits.map_or(self.forgotten, |waits| waits.known_from()) };
-        let container = match subject {
-            Subject::Container(_) => Some(subject),
-            Subject::Process(_) | Subject::Task(_) => entry.and_then(|entry| entry.container),
-        };
-        Some(View::new(polled, waits, (&self.sight, container), known_from, cut))
+        if unseen { u64::MAX } else { entry.and_then(Entry::single_waits).map_or(self.forgotten, |waits| waits.known_from()) }
     }
 
     /// Names the culprit, and counts as own what ran in the scope itself.
-    fn blame(&self, window: &mut Window, views: &[View<'_>], own: &[u32]) {
+    fn blame<'o>(&self, window: &mut Window, all: impl Fn(&mut Blames<'o>), own: &'o [u32]) {
         let waited = window.delay_ns.get(DelayKind::Cpu).unwrap_or(0);
         if waited == 0 {
             return;
         }
         let mut blames = Blames::new(own);
-        views.iter().for_each(|view| view.blame(&mut blames));
+        all(&mut blames);
         if blames.recount() {
-            views.iter().for_each(|view| view.blame(&mut blames));
+            all(&mut blames);
         }
         let moved = blames.own_ns.min(window.neighbor_ns.unwrap_or(0));
         window.neighbor_ns = window.neighbor_ns.map(|ns| ns.saturating_sub(moved));
@@ -131,6 +172,48 @@ impl Store {
             culprit: name(pick.culprit),
         };
         picks.as_slice().iter().map(stall).collect()
+    }
+}
+
+/// Looks at the same subjects again and again.
+#[derive(Debug)]
+pub struct Look<'s> {
+    store: &'s Store,
+    subjects: &'s [Subject],
+    /// Of one subject alone: what is known of it.
+    only: Option<(Subject, Option<&'s Entry>)>,
+    clock: Option<Newest>,
+    near: Near,
+}
+
+impl Look<'_> {
+    /// As [`Store::window_of`].
+    pub fn window(&mut self, window: &mut Window, start: Wall, end: Wall) {
+        let mono = self.clock.and_then(|clock| Some((clock.to_mono(start)?, clock.to_mono(end)?)));
+        match (self.only, mono) {
+            (Some(only), Some((from, to))) if start.0 > 0 && from <= to => self.store.one_onto(window, only, from, to, &mut self.near),
+            _ => *window = self.store.window_of(self.subjects, start, end),
+        }
+    }
+
+    /// As [`Store::to_wall`].
+    #[must_use]
+    pub fn wall(&self, instant: Mono) -> Option<Wall> {
+        self.store.to_wall(instant)
+    }
+
+    /// Everything else.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.store
+    }
+}
+
+/// Of whom something has to be lost for it to be lost of this subject.
+fn container_of(subject: Subject, entry: Option<&Entry>) -> Option<Subject> {
+    match subject {
+        Subject::Container(_) => Some(subject),
+        Subject::Process(_) | Subject::Task(_) => entry.and_then(|entry| entry.container),
     }
 }
 

@@ -24,6 +24,22 @@ struct Era {
     last: u64,
 }
 
+/// The offset that holds now, since when it does, and until when that was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Newest {
+    offset: u64,
+    from: u64,
+    until: u64,
+}
+
+impl Newest {
+    /// As [`Clock::to_mono`]; `None` where another offset may have held.
+    #[inline]
+    pub(super) fn to_mono(self, wall: Wall) -> Option<Mono> {
+        wall.0.checked_sub(self.offset).filter(|instant| (self.from..=self.until).contains(instant)).map(Mono)
+    }
+}
+
 /// The offset between the clocks, over time.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
@@ -82,6 +98,13 @@ impl Clock {
         }
         let beyond = wall - newest.offset;
         if beyond > i128::from(newest.last) { u64::try_from(beyond).ok().map(Mono) } else { self.skipped(wall) }
+    }
+
+    /// The newest offset, for many questions one after the other.
+    pub(super) fn newest(&self) -> Option<Newest> {
+        let era = self.eras.back()?;
+        let from = self.since(self.eras.len().checked_sub(1)?);
+        Some(Newest { offset: u64::try_from(era.offset).ok()?, from: u64::try_from(from).ok()?, until: era.last })
     }
 
     /// What the wall clock showed at a monotonic instant, by the offset that held then; before the oldest, by the oldest.

@@ -42,6 +42,11 @@ impl Entry {
         }
     }
 
+    /// Whether readings lack something at any time.
+    pub(super) fn lacks_something(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
     /// How much of a window lacks something, ns.
     pub(super) fn missing(&self, start: u64, end: u64) -> u64 {
         self.missing.iter().fold(0, |sum, (from, to)| sum.saturating_add(end.min(*to).saturating_sub(start.max(*from))))

@@ -81,6 +81,11 @@ impl Lost {
         }
     }
 
+    /// Whether nothing was.
+    pub(super) fn is_empty(&self) -> bool {
+        self.any.holes.is_empty()
+    }
+
     /// What was lost of a container; `None`: of somebody who is in one, but nobody knows in which.
     pub(super) fn of(&self, container: Option<Subject>) -> &Holes {
         match container {

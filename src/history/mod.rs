@@ -53,5 +53,6 @@ mod properties;
 #[cfg(test)]
 mod wait_properties;
 
+pub use ask::Look;
 pub use merge::merge;
 pub use store::{MIN_SPACING, Settings, StallSettings, Store};

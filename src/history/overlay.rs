@@ -20,7 +20,7 @@ pub(super) struct View<'a> {
 }
 
 /// Where single waits answer.
-struct Events<'a> {
+pub(super) struct Events<'a> {
     /// `None`: it never waited.
     waits: Option<&'a Waits>,
     cut: Cut,
@@ -31,26 +31,15 @@ struct Events<'a> {
 
 impl<'a> View<'a> {
     /// `polled`: what the readings say. `known_from`: before it, single waits were forgotten.
-    /// `container`: what was lost of it was lost of this subject.
+    /// `sight`: when waits were seen, and the container of which something lost was lost of this subject.
     pub(super) fn new(
-        polled: Option<Window>,
+        mut polled: Option<Window>,
         waits: Option<&'a Waits>,
-        (sight, container): (&Sight, Option<Subject>),
+        sight: (&Sight, Option<Subject>),
         known_from: u64,
         cut: Cut,
     ) -> Self {
-        let length = cut.end - cut.start;
-        let seen = sight.seen(cut, known_from, container);
-        let enough = if length == 0 { seen.instant } else { seen.ns > 0 && seen.ns >= length / LEAST_SEEN_PART };
-        let any = if length == 0 { seen.instant } else { seen.ns > 0 };
-        // Readings go on where single waits were lost: such time counts half, so that whoever looks at the span knows.
-        let lost = sight.lost(cut, known_from, container);
-        let polled = polled.map(|polled| match lost {
-            0 => polled,
-            _ => Window { coverage: polled.coverage.min(1.0 - share(lost, length) / 2.0), ..polled },
-        });
-        let cut = Cut { start: cut.start.max(known_from).min(cut.end), end: cut.end };
-        let events = (enough || any && polled.is_none()).then(|| Events { waits, cut, length, seen, fields: sight.fields() });
+        let events = Events::of(polled.as_mut(), waits, sight, known_from, cut);
         Self { polled, events }
     }
 
@@ -59,18 +48,23 @@ impl<'a> View<'a> {
         self.events.is_some()
     }
 
-    /// The window but for stalls and culprit: `picks` has the former, [`View::blame`] tells the latter.
-    pub(super) fn window(&self, picks: &mut Picks<'_>) -> Window {
+    /// The window but for stalls and culprit: `picks` has the former, [`View::blame`] tells the latter. To be asked once.
+    pub(super) fn window(&mut self, picks: &mut Picks<'_>) -> Window {
         match &self.events {
-            None => self.polled.clone().unwrap_or_default(),
-            Some(events) => events.window(self.polled.as_ref(), picks),
+            None => self.polled.take().unwrap_or_default(),
+            Some(events) => {
+                let polled = self.polled.take();
+                let (known, mut window) = (polled.is_some(), polled.unwrap_or_default());
+                events.onto(&mut window, known, picks);
+                window
+            }
         }
     }
 
     /// Adds who ran while it waited for a CPU.
     pub(super) fn blame(&self, blames: &mut Blames<'_>) {
-        if let Some(Events { waits: Some(waits), cut, fields: EventFields { culprits: true, .. }, .. }) = &self.events {
-            waits.blame(*cut, blames);
+        if let Some(events) = &self.events {
+            events.blame(blames);
         }
     }
 
@@ -93,25 +87,54 @@ fn in_order(many: impl Iterator<Item = (u64, u64)>, one: Option<(u64, u64)>) -> 
     })
 }
 
-impl Events<'_> {
-    fn window(&self, polled: Option<&Window>, picks: &mut Picks<'_>) -> Window {
-        let polled = polled.filter(|polled| polled.coverage >= LEAST_POLLED);
+impl<'a> Events<'a> {
+    /// What single waits answer; `None`: the readings do. The coverage of these is lowered where single waits were lost.
+    pub(super) fn of(
+        polled: Option<&mut Window>,
+        waits: Option<&'a Waits>,
+        (sight, container): (&Sight, Option<Subject>),
+        known_from: u64,
+        cut: Cut,
+    ) -> Option<Self> {
+        let length = cut.end - cut.start;
+        let seen = sight.seen(cut, known_from, container);
+        let enough = if length == 0 { seen.instant } else { seen.ns > 0 && seen.ns >= length / LEAST_SEEN_PART };
+        let any = if length == 0 { seen.instant } else { seen.ns > 0 };
+        // Readings go on where single waits were lost: such time counts half, so that whoever looks at the span knows.
+        let lost = sight.lost(cut, known_from, container);
+        let none_polled = polled.is_none();
+        if let (Some(polled), 1..) = (polled, lost) {
+            polled.coverage = polled.coverage.min(1.0 - share(lost, length) / 2.0);
+        }
+        let cut = Cut { start: cut.start.max(known_from).min(cut.end), end: cut.end };
+        (enough || any && none_polled).then(|| Self { waits, cut, length, seen, fields: sight.fields() })
+    }
+
+    /// Writes onto what the readings say, where they say anything, what single waits do; stalls and culprit are left to others.
+    pub(super) fn onto(&self, window: &mut Window, polled: bool, picks: &mut Picks<'_>) {
+        let polled = polled && window.coverage >= LEAST_POLLED;
+        if !polled {
+            *window = Window::default();
+        }
         let seen = if self.length == 0 { 1.0 } else { share(self.seen.ns, self.length) };
         let found = self.waits.map(|waits| waits.find(self.cut, picks)).unwrap_or_default();
         let [cpu, ..] = found.measured;
-        let mut window = Window {
-            delay_ns: polled.map(|polled| polled.delay_ns).unwrap_or_default(),
-            throttled_clock_ns: polled.and_then(|polled| polled.throttled_clock_ns),
-            stalled_ns: Some(cpu.stalled),
-            longest_wait_ns: Some(cpu.longest),
-            coverage: polled.map_or(seen, |polled| polled.coverage.min(seen)),
-            resolution_ns: self.resolution(polled),
-            evidence: Some(Evidence::Bpf),
-            ..Window::default()
-        };
-        self.delays(&mut window, &found);
-        self.parts_of_cpu(&mut window, cpu, polled);
-        window
+        let throttled = window.throttled_ns.take();
+        window.run_ns = None;
+        window.stalled_ns = Some(cpu.stalled);
+        window.longest_wait_ns = Some(cpu.longest);
+        window.coverage = if polled { window.coverage.min(seen) } else { seen };
+        window.resolution_ns = self.resolution(polled.then_some(window.resolution_ns));
+        window.evidence = Some(Evidence::Bpf);
+        self.delays(window, &found);
+        self.parts_of_cpu(window, cpu, throttled);
+    }
+
+    /// Adds who ran while it waited for a CPU.
+    pub(super) fn blame(&self, blames: &mut Blames<'_>) {
+        if let Self { waits: Some(waits), cut, fields: EventFields { culprits: true, .. }, .. } = self {
+            waits.blame(*cut, blames);
+        }
     }
 
     fn delays(&self, window: &mut Window, found: &Found) {
@@ -122,12 +145,12 @@ impl Events<'_> {
         }
     }
 
-    fn parts_of_cpu(&self, window: &mut Window, cpu: Measured, polled: Option<&Window>) {
+    fn parts_of_cpu(&self, window: &mut Window, cpu: Measured, polled: Option<u64>) {
         if self.fields.throttled {
             window.throttled_ns = Some(cpu.sums.throttled);
         } else {
             let waited = window.delay_ns.get(DelayKind::Cpu);
-            window.throttled_ns = polled.and_then(|polled| polled.throttled_ns).map(|ns| ns.min(waited.unwrap_or(ns)));
+            window.throttled_ns = polled.map(|ns| ns.min(waited.unwrap_or(ns)));
         }
         if self.fields.culprits {
             window.neighbor_ns = Some(cpu.sums.neighbor);
@@ -136,10 +159,10 @@ impl Events<'_> {
     }
 
     /// 0 where all was seen, else what else there is to go by: the readings, or how long nothing was seen.
-    fn resolution(&self, polled: Option<&Window>) -> u64 {
+    fn resolution(&self, polled: Option<u64>) -> u64 {
         match polled {
             _ if self.seen.hole == 0 => 0,
-            Some(polled) => polled.resolution_ns,
+            Some(polled) => polled,
             None => self.seen.hole,
         }
     }

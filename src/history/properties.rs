@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{MIN_SPACING, Settings, Store};
-use crate::model::{ContainerKey, DelayKind, Evidence, Mono, Reading, Subject, Totals, Wall, Window};
+use crate::model::{ContainerKey, DelayKind, EventFields, Evidence, Mono, Reading, Subject, Totals, Wait, Wall, Window};
 
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MILLISECOND;
@@ -103,6 +103,38 @@ proptest! {
         let (a, b) = (a.min(b), a.max(b));
         let window = store.window_mono(ONE, Mono(a), Mono(b));
         prop_assert_eq!(cpu(&window), reference(&readings, b) - reference(&readings, a));
+    }
+
+    #[test]
+    fn looking_again_and_again_tells_the_same_as_asking_once(
+        steps in steps(),
+        picks in prop::collection::vec(cuts(), 1..20),
+        jump in prop_oneof![4 => Just(0_i64), 1 => -5_000_000_000..5_000_000_000_i64],
+        events in prop::option::of((START..START + 3 * SECOND, any::<bool>(), START..START + 3 * SECOND)),
+    ) {
+        let (mut store, readings) = recorded(&steps);
+        if let Some((at, some_subjects, lacking)) = events {
+            store.events_begin(Mono(at), EventFields { some_subjects, ..EventFields::default() });
+            store.sees(ONE, Mono(at));
+            store.record_wait(&[ONE], Wait::new(7, DelayKind::Cpu, Mono(at + 1), Mono(at + 50 * MILLISECOND)));
+            store.events_until(Mono(at + SECOND));
+            store.record_lost(Mono(at + 100 * MILLISECOND), Mono(at + 150 * MILLISECOND));
+            store.record_missing(ONE, Mono(lacking), Mono(lacking + 100 * MILLISECOND));
+        }
+        let base = 1_700_000_000 * SECOND;
+        let last = readings[readings.len() - 1].at.0;
+        for (mono, moved) in [(START, 0), (START.midpoint(last), 0), (START.midpoint(last) + 1, jump), (last, jump)] {
+            store.observe_clock(Mono(mono), Wall((base + mono).checked_add_signed(moved).unwrap()));
+        }
+        let subjects = [ONE];
+        let (mut look, mut window) = (store.look(&subjects), Window::default());
+        for pick in picks {
+            let [a, b, _] = pick.map(|pick| Wall(base + cut(&readings, pick)));
+            for begin in [a, Wall(0)] {
+                look.window(&mut window, begin, b);
+                prop_assert_eq!(&window, &store.window_of(&subjects, begin, b));
+            }
+        }
     }
 
     #[test]

@@ -162,9 +162,14 @@ impl Rest {
         let later = self.points.partition_point(|point| point.at <= instant);
         match (later.checked_sub(1).and_then(|index| self.points.get(index)), self.points.get(later)) {
             (Some(before), Some(after)) => {
-                let (rise, length) = (after.rest.saturating_sub(before.rest), after.at - before.at);
-                let part = i128::from(rise) * i128::from(instant - before.at) / i128::from(length.max(1));
-                before.rest.saturating_add(i64::try_from(part).unwrap_or(rise))
+                let (rise, length) = (after.rest.saturating_sub(before.rest), signed(after.at - before.at).max(1));
+                let passed = signed(instant - before.at);
+                // 128-bit division is slow and rarely needed.
+                let part = match rise.checked_mul(passed) {
+                    Some(product) => product / length,
+                    None => i64::try_from(i128::from(rise) * i128::from(passed) / i128::from(length)).unwrap_or(rise),
+                };
+                before.rest.saturating_add(part)
             }
             (Some(point), None) | (None, Some(point)) => point.rest,
             (None, None) => 0,

@@ -197,14 +197,32 @@ impl Series {
         self.rows.get(index)
     }
 
-    /// How many rows are not after `at`.
-    pub(super) fn rows_until(&self, at: u64) -> usize {
-        self.rows.partition_point(|row| row.at <= at)
+    /// How many rows are not after `at`. `near`: a guess, and the answer afterwards.
+    #[inline]
+    pub(super) fn rows_until(&self, at: u64, near: &mut usize) -> usize {
+        self.rows_while(|row| row.at <= at, near)
     }
 
-    /// How many rows are before `at`.
-    pub(super) fn rows_before(&self, at: u64) -> usize {
-        self.rows.partition_point(|row| row.at < at)
+    /// How many rows are before `at`. `near`: a guess, and the answer afterwards.
+    #[inline]
+    pub(super) fn rows_before(&self, at: u64, near: &mut usize) -> usize {
+        self.rows_while(|row| row.at < at, near)
+    }
+
+    /// Spans of one request lie near each other: their rows are mostly those of the span before.
+    #[inline]
+    fn rows_while(&self, earlier: impl Fn(&Row) -> bool, near: &mut usize) -> usize {
+        let last_is = near.checked_sub(1).is_none_or(|last| self.rows.get(last).is_some_and(&earlier));
+        if !last_is || self.rows.get(*near).is_some_and(&earlier) {
+            *near = self.rows.partition_point(earlier);
+        }
+        *near
+    }
+
+    /// Whether nothing but CPU wait and run time moved between two rows.
+    #[inline]
+    pub(super) fn only_cpu_moved(first: &Row, last: &Row) -> bool {
+        first.others == last.others
     }
 
     /// The values beside the CPU wait at a row.

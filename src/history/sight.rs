@@ -56,6 +56,11 @@ impl Sight {
         self.live
     }
 
+    /// Whether nothing was ever seen.
+    pub(super) fn is_blind(&self) -> bool {
+        self.stretches.is_empty() && self.lost.is_empty()
+    }
+
     /// What the newest event source sees.
     pub(super) fn fields(&self) -> EventFields {
         self.fields

@@ -31,15 +31,29 @@ struct Stretch {
     last: usize,
 }
 
+/// Where the edges of the window before were found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Near {
+    left: usize,
+    right: usize,
+}
+
 /// The window of a series; `None` where nothing of it lies between readings, or `end` is before `start`.
-pub(super) fn between(series: &Series, start: Mono, end: Mono) -> Option<Window> {
+pub(super) fn between(series: &Series, start: Mono, end: Mono, near: &mut Near) -> Option<Window> {
+    let mut window = Window::default();
+    between_onto(&mut window, series, start, end, near).map(|()| window)
+}
+
+/// The same onto an empty window, which stays empty for `None`.
+#[inline]
+pub(super) fn between_onto(window: &mut Window, series: &Series, start: Mono, end: Mono, near: &mut Near) -> Option<()> {
     let newest = series.newest()?.0;
     let (low, high) = (start.0.max(series.oldest()?.0), end.0.min(newest));
     if start > end || low > high || (low == high && start != end) || series.len() < 2 {
         return None;
     }
-    let left = series.rows_until(low).checked_sub(1)?.min(series.len().checked_sub(2)?);
-    let right = series.rows_before(high).max(left + 1);
+    let left = series.rows_until(low, &mut near.left).checked_sub(1)?.min(series.len().checked_sub(2)?);
+    let right = series.rows_before(high, &mut near.right).max(left + 1);
     let mut sum = Sum::new(Cuts { low, high, left, right });
     let mut open: Option<Stretch> = None;
     for (era, first, last) in series.eras(left, right) {
@@ -52,7 +66,7 @@ pub(super) fn between(series: &Series, start: Mono, end: Mono) -> Option<Window>
         open = Some(Stretch { first: open.map_or(first, |stretch| stretch.first), last });
     }
     sum.close(series, open);
-    sum.finish(series, end.since(start))
+    sum.finish(window, series, end.since(start))
 }
 
 /// The sum over the stretches of a window.
@@ -104,21 +118,45 @@ impl Sum {
         if from > to {
             return;
         }
-        let (first, last) = (values(series, begin), values(series, end));
-        let before = if begin.at >= low { first } else { at(series, low, left) };
-        let after = if end.at <= high { last } else { at(series, high, right.saturating_sub(1)) };
-        add_growth(&mut self.inside, &before, &after);
-        add_growth(&mut self.around, &first, &last);
+        if Series::only_cpu_moved(begin, end) {
+            self.add_cpu(series, begin, end);
+        } else {
+            let (first, last) = (values(series, begin), values(series, end));
+            let before = if begin.at >= low { first } else { at(series, low, left) };
+            let after = if end.at <= high { last } else { at(series, high, right.saturating_sub(1)) };
+            add_growth(&mut self.inside, &before, &after);
+            add_growth(&mut self.around, &first, &last);
+        }
         self.covered = self.covered.saturating_add(to - from);
         self.any = self.any || to > from || low == high;
     }
 
-    fn finish(self, series: &Series, length: u64) -> Option<Window> {
+    /// Of a stretch in which all other values stood still, as they mostly do.
+    #[inline]
+    fn add_cpu(&mut self, series: &Series, begin: &Row, end: &Row) {
+        let Cuts { low, high, left, right } = self.cuts;
+        let mut add = |place: usize, value: fn(&Row) -> u64| {
+            let before = if begin.at >= low { value(begin) } else { one_at(series, low, left, value) };
+            let after = if end.at <= high { value(end) } else { one_at(series, high, right.saturating_sub(1), value) };
+            let grown = [(&mut self.inside, before, after), (&mut self.around, value(begin), value(end))];
+            for (sum, before, after) in grown {
+                if let Some(sum) = sum.get_mut(place) {
+                    *sum = sum.saturating_add(after.saturating_sub(before));
+                }
+            }
+        };
+        add(0, |row| row.cpu);
+        add(RUN_AT, |row| row.run);
+    }
+
+    fn finish(&self, window: &mut Window, series: &Series, length: u64) -> Option<()> {
         let Cuts { left, right, .. } = self.cuts;
         if !self.any {
             return None;
         }
-        let mut window = Window { evidence: self.evidence, coverage: share(self.counted(), length), ..Window::default() };
+        let alone = series.row(left)?.crowded == series.row(right)?.crowded;
+        let last = right.checked_sub(1)?;
+        (window.evidence, window.coverage) = (self.evidence, share(self.counted(), length));
         for (kind, value) in DelayKind::ALL.into_iter().zip(self.inside) {
             window.delay_ns.set(kind, (self.known & 1 << (kind as u16) != 0).then_some(value));
         }
@@ -126,12 +164,11 @@ impl Sum {
             window.run_ns = self.inside.get(RUN_AT).copied();
         }
         if self.known & THROTTLED != 0 {
-            let alone = series.row(left)?.crowded == series.row(right)?.crowded;
             window.throttled_clock_ns = self.inside.get(THROTTLED_AT).copied();
-            window.throttled_ns = self.throttled(&window, alone);
+            window.throttled_ns = self.throttled(window, alone);
         }
-        window.resolution_ns = distance(series, left, left + 1).max(distance(series, right.checked_sub(1)?, right));
-        Some(window)
+        window.resolution_ns = distance(series, left, left + 1).max(distance(series, last, right));
+        Some(())
     }
 
     /// The time covered, that of tasks which are not counted left out where their kinds are told.
@@ -160,6 +197,13 @@ fn at(series: &Series, instant: u64, index: usize) -> Values {
         *value = interpolate(*value, later, part, whole);
     }
     cut
+}
+
+/// One of them.
+#[inline]
+fn one_at(series: &Series, instant: u64, index: usize, value: fn(&Row) -> u64) -> u64 {
+    let (Some(row), Some(next)) = (series.row(index), series.row(index + 1)) else { return 0 };
+    interpolate(value(row), value(next), instant.saturating_sub(row.at), next.at.saturating_sub(row.at))
 }
 
 fn values(series: &Series, row: &Row) -> Values {
@@ -231,13 +275,13 @@ mod tests {
     }
 
     fn check(series: &Series, start: u64, end: u64, cpu: u64, coverage: f64, resolution_ns: u64) {
-        let window = between(series, Mono(start), Mono(end)).unwrap();
+        let window = between(series, Mono(start), Mono(end), &mut Near::default()).unwrap();
         let found = (window.delay_ns.get(DelayKind::Cpu), window.coverage, window.resolution_ns);
         assert_eq!(found, (Some(cpu), coverage, resolution_ns), "{start}..{end}");
     }
 
     fn nothing(series: &Series, start: u64, end: u64) {
-        assert_eq!(between(series, Mono(start), Mono(end)), None, "{start}..{end}");
+        assert_eq!(between(series, Mono(start), Mono(end), &mut Near::default()), None, "{start}..{end}");
     }
 
     #[test]
@@ -310,7 +354,7 @@ mod tests {
             (400, Some(3), Some(9), None, 1),
             (500, Some(4), Some(10), None, 1),
         ]);
-        let io = |start, end| between(&series, Mono(start), Mono(end)).unwrap().delay_ns.get(DelayKind::BlockIo);
+        let io = |start, end| between(&series, Mono(start), Mono(end), &mut Near::default()).unwrap().delay_ns.get(DelayKind::BlockIo);
         assert_eq!((io(100, 200), io(150, 250), io(210, 220), io(400, 500)), (Some(5), None, None, Some(1)));
         check(&series, 100, 500, 4, 1.0, 100);
     }
@@ -335,7 +379,7 @@ mod tests {
             mixed.push(&Reading { subject, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks, uncounted }, 2);
         }
         let check = |start, end, coverage: f64, io| {
-            let window = between(&mixed, Mono(start), Mono(end)).unwrap();
+            let window = between(&mixed, Mono(start), Mono(end), &mut Near::default()).unwrap();
             assert!((window.coverage - coverage).abs() < 0.006, "{start}..{end}: {window:?}");
             assert_eq!((window.delay_ns.get(DelayKind::Cpu), window.delay_ns.get(DelayKind::BlockIo)), (Some(end - start), io));
         };
@@ -357,7 +401,7 @@ mod tests {
             let subject = Subject::Container(ContainerKey(1));
             torn.push(&Reading { subject, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks: 2, uncounted }, 2);
         }
-        let coverage = between(&torn, Mono(100), Mono(500)).unwrap().coverage;
+        let coverage = between(&torn, Mono(100), Mono(500), &mut Near::default()).unwrap().coverage;
         assert!((coverage - 0.375).abs() < 0.006, "{coverage}");
     }
 
@@ -382,7 +426,7 @@ mod tests {
     }
 
     fn throttled(readings: &[Short], start: u64, end: u64) -> (Option<u64>, Option<u64>) {
-        let window = between(&series(readings), Mono(start), Mono(end)).unwrap();
+        let window = between(&series(readings), Mono(start), Mono(end), &mut Near::default()).unwrap();
         (window.throttled_ns, window.throttled_clock_ns)
     }
 

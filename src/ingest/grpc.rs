@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::budget::Ticket;
@@ -186,13 +186,10 @@ pub fn accepted_head() -> Vec<u8> {
     block
 }
 
-/// Its message, framed.
-pub fn accepted_message(message: &Bytes) -> Bytes {
-    let mut data = BytesMut::with_capacity(message.len().saturating_add(PREFIX));
-    data.put_u8(0);
-    data.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    data.extend_from_slice(message);
-    data.freeze()
+/// What stands before its message.
+pub fn prefix(message: &Bytes) -> [u8; PREFIX] {
+    let [a, b, c, d] = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [0, a, b, c, d]
 }
 
 /// Its trailers.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
@@ -21,7 +21,7 @@ use super::running::Running;
 use crate::config::meaning::ServerKeepalive;
 use crate::framing::{Code, Event, Limits, PREFACE, Role, Session};
 use crate::runtime::clock::instant_now;
-use crate::runtime::{Io, poll_send};
+use crate::runtime::{Io, Scratch, poll_send, scratch};
 
 /// HTTP/2 bytes a peer may send ahead on one stream …
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -29,8 +29,6 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Names and values of one request's head.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// Bytes read at a time, and room for the largest frame. Held while there is something to read, not by idle connections.
-const READ: usize = 64 * 1024;
 /// Nothing is read while so many bytes wait to be written: who does not read is not read from.
 const MAX_OUTPUT: usize = 64 * 1024;
 /// Pieces of one `writev`.
@@ -47,12 +45,10 @@ const MAX_DROPPED: usize = 1 << 20;
 pub async fn serve(io: Box<dyn Io>, first: Bytes, limit: usize, streams: u32, keepalive: ServerKeepalive, door: Arc<Door>) {
     let limits = Limits { streams, stream_window: STREAM_WINDOW, connection_window: CONNECTION_WINDOW, header_list: MAX_HEADER_BYTES };
     let now = instant_now();
-    let mut input = BytesMut::from(&*first);
-    input.advance(PREFACE.len().min(input.len()));
     let mut connection = Connection {
         io,
         session: Session::new(Role::Server, limits),
-        input,
+        input: first.get(PREFACE.len()..).unwrap_or_default().to_vec(),
         calls: BTreeMap::new(),
         running: Running::new(),
         limit,
@@ -62,7 +58,7 @@ pub async fn serve(io: Box<dyn Io>, first: Bytes, limit: usize, streams: u32, ke
         armed: now,
         stage: Stage::Serving,
         head: grpc::accepted_head(),
-        trailers: grpc::accepted_trailers(),
+        trailers: grpc::accepted_trailers().into(),
         house: Arc::clone(&door.house),
         door,
     };
@@ -113,7 +109,8 @@ enum Stage {
 struct Connection {
     io: Box<dyn Io>,
     session: Session,
-    input: BytesMut,
+    /// What is no whole frame yet.
+    input: Vec<u8>,
     /// Calls whose message is arriving.
     calls: BTreeMap<u32, Call>,
     running: Running<Result<Bytes, Refused>>,
@@ -127,7 +124,7 @@ struct Connection {
     stage: Stage,
     /// Of accepted calls.
     head: Vec<u8>,
-    trailers: Vec<u8>,
+    trailers: Bytes,
     house: Arc<House>,
     door: Arc<Door>,
 }
@@ -254,14 +251,10 @@ impl Connection {
         if self.session.output().len() >= MAX_OUTPUT {
             return Ok(Read::Held);
         }
-        if self.input.capacity() - self.input.len() < READ / 4 {
-            self.input.reserve(READ);
-        }
-        let read = pin!(self.io.read_buf(&mut self.input)).poll(context);
-        match read {
+        let mut scratch = Scratch::behind(&self.input);
+        match scratch.poll_read(&mut self.io, context) {
             Poll::Pending => {
                 if self.input.is_empty() {
-                    self.input = BytesMut::new();
                     self.session.output().rest();
                 }
                 return Ok(Read::All);
@@ -275,7 +268,7 @@ impl Connection {
             self.ticked = now;
             self.session.tick();
         }
-        self.take_frames(now)?;
+        self.take_frames(&scratch, now)?;
         if self.keepalive.too_many_pings(self.session.pings(), self.session.open_streams() > 0, now) {
             tracing::debug!("a gRPC connection is closed: its client pings too often");
             self.session.too_many_pings();
@@ -288,9 +281,8 @@ impl Connection {
         Ok(Read::Some)
     }
 
-    fn take_frames(&mut self, now: Instant) -> Result<(), Ended> {
-        let input = std::mem::take(&mut self.input);
-        let mut rest = &*input;
+    fn take_frames(&mut self, scratch: &Scratch, now: Instant) -> Result<(), Ended> {
+        let mut rest = scratch.bytes();
         let faulty = loop {
             match self.session.next(&mut rest) {
                 Ok(Some(event)) => self.take(event, now),
@@ -301,9 +293,7 @@ impl Connection {
                 }
             }
         };
-        let left = rest.len();
-        self.input = input;
-        self.input.advance(self.input.len() - left);
+        scratch::keep(&mut self.input, rest);
         if faulty { Err(Ended::Parting) } else { Ok(()) }
     }
 
@@ -363,7 +353,7 @@ impl Connection {
             match answer {
                 Some(Ok(message)) => {
                     session.head(stream, head, false);
-                    session.data(stream, [grpc::accepted_message(&message)], false);
+                    session.data(stream, &grpc::prefix(&message), message, false);
                     session.end_with(stream, trailers.clone());
                 }
                 Some(Err(refused)) => session.head(stream, &grpc::turned_away(door, refused), true),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use stallspan::config::meaning::{Exporter, OtlpExporter, Retry};
-use stallspan::export::{Exporters, Spare};
+use stallspan::export::{Beside, Exporters, Spare};
 use stallspan::model::{Answer, Code, Signal};
 use stallspan::otlp::status::{RpcStatus, details_header};
 use stallspan::runtime::Tasks;
@@ -425,7 +425,7 @@ async fn what_enrichment_made_too_large_is_sent_as_it_came() {
             let spare = Spare::new(Bytes::from_static(came));
             let (names, deadline) = (["out".to_owned()], Instant::now() + PATIENCE);
             let (grown, room) = (Bytes::from_static(grown), Room::default());
-            let answer = exporters.send_within(&names, Signal::Traces, grown, Some(&spare), deadline, &room).await;
+            let answer = exporters.send_within(&names, Signal::Traces, grown, deadline, Beside { room: &room, spare: Some(&spare) }).await;
             (answer.is_ok(), spare.taken(), downstream.count())
         };
         let small = send(b"a little grown", b"small").await;

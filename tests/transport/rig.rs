@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use stallspan::config::meaning::{GrpcServer, HttpServer, Limits, Receiver, ServerKeepalive};
-use stallspan::export::Exporters;
+use stallspan::export::{Beside, Exporters};
 use stallspan::ingest::{self, Address, Counters, Handler, Protocol, Request, Running};
 use stallspan::model::Answer;
 use stallspan::runtime::Tasks;
@@ -141,7 +141,7 @@ impl Handler for Forward {
     fn handle(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
         Box::pin(async move {
             let Request { signal, body, deadline, room, .. } = request;
-            self.exporters.send_within(&self.names, signal, body, None, deadline, &room).await
+            self.exporters.send_within(&self.names, signal, body, deadline, Beside { room: &room, spare: None }).await
         })
     }
 }

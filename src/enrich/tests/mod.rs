@@ -63,8 +63,8 @@ impl NodeView for Node {
         MeshDelay { app_cpu_ns: start.0.is_multiple_of(7).then_some(start.0 % 1000), proxy_cpu_ns: None }
     }
 
-    fn stamps(&self, _: &Match) -> Vec<(&'static str, String)> {
-        self.stamps.clone()
+    fn stamps<'a>(&'a self, _: &'a Match) -> Vec<(&'static str, &'a str)> {
+        self.stamps.iter().map(|(key, value)| (*key, value.as_str())).collect()
     }
 }
 

@@ -54,13 +54,18 @@ pub struct Decoder {
     /// What this side has announced: the other may choose less, never more.
     most: usize,
     fields: Fields,
+    /// The last block, if reading it again would change nothing: most clients send the same head again and again.
+    last: Vec<u8>,
 }
+
+/// Longest block that is remembered.
+const REMEMBERED: usize = 1024;
 
 impl Decoder {
     /// `table`: bytes for fields told before, as announced; `list`: bytes of a block's fields that are kept.
     #[must_use]
     pub fn new(table: usize, list: usize) -> Self {
-        Self { table: Table::new(table), most: table, fields: Fields::new(list) }
+        Self { table: Table::new(table), most: table, fields: Fields::new(list), last: Vec::new() }
     }
 
     /// The fields of the last block.
@@ -69,13 +74,18 @@ impl Decoder {
         &self.fields
     }
 
-    /// Reads a whole block. Fields beyond the limit are read, for the table, and not kept.
+    /// Reads a whole block. Fields beyond the limit are read, for the table, and not kept. Whether it says the same as the
+    /// block before.
     ///
     /// # Errors
     /// Where the block cannot be read.
-    pub fn read(&mut self, mut block: &[u8]) -> Result<(), Broken> {
+    pub fn read(&mut self, whole: &[u8]) -> Result<bool, Broken> {
+        if !whole.is_empty() && whole == self.last {
+            return Ok(true);
+        }
         self.fields.clear();
-        let mut sizes = true;
+        self.last.clear();
+        let (mut block, mut sizes, mut changed) = (whole, true, false);
         while let Some(first) = block.first().copied() {
             if first & 0xe0 == 0x20 {
                 let limit = number(&mut block, 5)?;
@@ -84,6 +94,7 @@ impl Decoder {
                     return Err(Broken);
                 }
                 self.table.resize(limit);
+                changed = true;
                 continue;
             }
             sizes = false;
@@ -93,11 +104,17 @@ impl Decoder {
                     let (name, value) = self.table.get(index).ok_or(Broken)?;
                     keep(&mut self.fields, name, value);
                 }
-                0x40.. => self.literal(&mut block, 6, true)?,
+                0x40.. => {
+                    changed = true;
+                    self.literal(&mut block, 6, true)?;
+                }
                 _ => self.literal(&mut block, 4, false)?,
             }
         }
-        Ok(())
+        if !changed && whole.len() <= REMEMBERED {
+            self.last.extend_from_slice(whole);
+        }
+        Ok(false)
     }
 
     fn literal(&mut self, block: &mut &[u8], bits: u32, add: bool) -> Result<(), Broken> {
