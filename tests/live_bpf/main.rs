@@ -16,6 +16,7 @@
 )]
 
 mod scene;
+mod trace;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -173,8 +174,10 @@ fn neighbors_and_host_processes_are_blamed_for_the_time_they_ran() {
     watched.records();
     let runners = [Runner::Container(Slot(2)), Runner::Container(Slot(3)), comm("hostburner")];
     let (totals, blamed, ran) = (watched.totals(), watched.blamed(), tasks.map(|task| task.schedstat()[0]));
+    let trace = trace::Trace::of_cpu_0();
     run_for(&all, 4000);
     let (totals_after, blamed_after, ran_after) = (watched.totals(), watched.blamed(), tasks.map(|task| task.schedstat()[0]));
+    let traced = trace.map(|trace| trace.while_waited(victim.pid()));
     std::fs::remove_file(&link).unwrap();
     let waited = totals_after.wait_ns - totals.wait_ns;
     let mut in_records: HashMap<Runner, u64> = HashMap::new();
@@ -190,6 +193,17 @@ fn neighbors_and_host_processes_are_blamed_for_the_time_they_ran() {
         let share = |ns: u64| ns as f64 / waited as f64;
         eprintln!("{runner:?}: share {:.3}, in records {:.3}, truth {:.3}", share(found), share(in_records[&runner]), share(truth));
         assert!((share(found) - share(truth)).abs() < 0.05 && (share(in_records[&runner]) - share(truth)).abs() < 0.05);
+        match &traced {
+            None => eprintln!("this kernel has no trace of switches to compare with"),
+            Some((waited, ran)) => {
+                let traced = ran[&tasks[index].pid()] as f64 / *waited as f64;
+                eprintln!("{runner:?}: share by the trace of switches {traced:.3}");
+                assert!((share(found) - traced).abs() < 0.05, "{traced}");
+            }
+        }
+    }
+    if let Some((traced, _)) = &traced {
+        close("waited by the trace", waited, *traced, 0.02);
     }
     let explained: u64 = blamed_after.values().sum::<u64>() - blamed.values().sum::<u64>() + totals_after.self_ns - totals.self_ns;
     assert!(explained * 100 >= waited * 95, "{explained} of {waited} explained");
