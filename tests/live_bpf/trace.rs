@@ -19,6 +19,7 @@ impl Trace {
         fs::create_dir_all(&mounted).unwrap();
         let done = Command::new("mount").args(["-t", "tracefs", "tracefs"]).arg(&mounted).status().unwrap().success();
         if !done {
+            eprintln!("this kernel has no trace of switches to compare with");
             fs::remove_dir(&mounted).unwrap();
             return None;
         }
