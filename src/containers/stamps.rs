@@ -21,8 +21,7 @@ pub fn resource_stamps(found: &Match) -> Vec<(&'static str, &str)> {
 fn stamp_container<'c>(container: &'c Container, stamps: &mut Vec<(&'static str, &'c str)>) {
     let mut put = |key, value: Option<&'c str>| stamps.extend(value.map(|value| (key, value)));
     // A service of the host has a name, not an id.
-    let is_service = matches!(container.runtime, Some("systemd" | "talos"));
-    put("container.id", Some(container.id.as_str()).filter(|_| !is_service));
+    put("container.id", Some(container.id.as_str()).filter(|_| !container.is_unit()));
     put("container.name", container.name.as_deref());
     put("container.image.name", container.image.as_deref());
     put("container.runtime.name", container.runtime);

@@ -102,6 +102,7 @@ pub fn room_needed(scan: &Scan, targets: &[Option<Match>], settings: &Settings) 
 fn expected_length(scan: &Scan, matched: usize, settings: &Settings) -> usize {
     scan.body.len().saturating_add(matched.saturating_mul(TYPICAL_ADDED).min(settings.max_added))
 }
+
 /// What a resource grows by, usually.
 const TYPICAL_STAMPS: usize = 512;
 

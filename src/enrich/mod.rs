@@ -17,7 +17,6 @@ mod mesh;
 mod run;
 mod scan;
 mod settings;
-mod stamp;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +27,6 @@ pub use crate::otlp::walk::NotProtobuf;
 pub use apply::{Enriched, Skipped, apply, apply_onto, room_needed};
 pub use scan::{GroupView, Scan, scan};
 pub use settings::{EventSettings, Settings};
-pub use stamp::stamps_of;
 
 /// What enrichment asks of the node. The real one stands in `app`; tests bring their own.
 pub trait NodeView {
@@ -66,9 +64,9 @@ pub trait NodeView {
         work(&mut OneByOne { view: self, target });
     }
 
-    /// Resource attributes to add where absent. The view adds `host.name` and `k8s.node.name` to [`stamps_of`].
-    fn stamps<'a>(&'a self, target: &'a Match) -> Vec<(&'static str, &'a str)> {
-        stamps_of(target)
+    /// Resource attributes to add where absent: names of the container, its pod and its node.
+    fn stamps<'a>(&'a self, _target: &'a Match) -> Vec<(&'static str, &'a str)> {
+        Vec::new()
     }
 }
 

@@ -13,6 +13,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio_rustls::TlsConnector;
 
 use crate::config::meaning::{ClientTls, TlsVersion};
+use crate::runtime::pem::Trusted;
 use crate::runtime::{Io, Reloading, pem};
 
 /// Makes TLS connections of plain ones.
@@ -95,9 +96,9 @@ struct TrustsFile {
 
 impl TrustsFile {
     fn open(file: &Path, provider: Arc<CryptoProvider>) -> Result<Self, String> {
-        let roots = Arc::new(pem::authorities(file)?);
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
-        Ok(Self { verifier: verifier.map_err(|why| format!("{}: {why}", file.display()))?, known: pem::certificates(file)? })
+        let Trusted { authorities, known } = pem::trusted(file)?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider).build();
+        Ok(Self { verifier: verifier.map_err(|why| format!("{}: {why}", file.display()))?, known })
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::meaning::{ServerTls, TlsVersion};
+use crate::runtime::pem::Trusted;
 use crate::runtime::{Io, Reloading, pem};
 
 /// Time for a handshake.
@@ -63,11 +64,11 @@ fn server_config(tls: &ServerTls, protocols: &[Vec<u8>]) -> Result<ServerConfig,
     let builder = match &tls.client_ca_file {
         None => builder.with_no_client_auth(),
         Some(file) => {
-            let authorities = Arc::new(pem::authorities(file)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider)
+            let Trusted { authorities, known } = pem::trusted(file)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
                 .build()
                 .map_err(|why| format!("{}: {why}", file.display()))?;
-            builder.with_client_cert_verifier(Arc::new(TrustsFile { verifier, known: pem::certificates(file)? }))
+            builder.with_client_cert_verifier(Arc::new(TrustsFile { verifier, known }))
         }
     };
     let (chain, key) = (pem::certificates(&tls.cert_file)?, pem::private_key(&tls.key_file)?);

@@ -29,16 +29,25 @@ pub fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_file(file).map_err(|why| format!("{}: no usable private key: {why}", file.display()))
 }
 
-/// Certificate authorities of a file.
+/// Whom a file says to trust.
+#[derive(Debug)]
+pub struct Trusted {
+    /// As authorities.
+    pub authorities: RootCertStore,
+    /// The certificates themselves.
+    pub known: Vec<CertificateDer<'static>>,
+}
+
+/// Reads whom a file says to trust.
 ///
 /// # Errors
 /// Names the file and what is wrong with it.
-pub fn authorities(file: &Path) -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
-    for certificate in certificates(file)? {
-        store.add(certificate).map_err(|why| format!("{}: {why}", file.display()))?;
+pub fn trusted(file: &Path) -> Result<Trusted, String> {
+    let (mut authorities, known) = (RootCertStore::empty(), certificates(file)?);
+    for certificate in &known {
+        authorities.add(certificate.clone()).map_err(|why| format!("{}: {why}", file.display()))?;
     }
-    Ok(store)
+    Ok(Trusted { authorities, known })
 }
 
 /// Whether a certificate was turned down for nothing but being an authority's, and is one of those `known` itself: a server's

@@ -179,7 +179,7 @@ async fn versions_below_the_least_are_not_spoken() {
     let old = rustls::ClientConfig::builder_with_provider(std::sync::Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS12])
         .unwrap()
-        .with_root_certificates(stallspan::runtime::pem::authorities(&authority.ca()).unwrap())
+        .with_root_certificates(stallspan::runtime::pem::trusted(&authority.ca()).unwrap().authorities)
         .with_no_client_auth();
     let stream = tokio::net::TcpStream::connect(hop.grpc()).await.unwrap();
     let name = "127.0.0.1".try_into().unwrap();
@@ -253,7 +253,7 @@ async fn both_versions_of_http_are_spoken_over_tls_on_one_port() {
     let mut config = rustls::ClientConfig::builder_with_provider(std::sync::Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(stallspan::runtime::pem::authorities(&authority.ca()).unwrap())
+        .with_root_certificates(stallspan::runtime::pem::trusted(&authority.ca()).unwrap().authorities)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let stream = tokio::net::TcpStream::connect(hop.http()).await.unwrap();
