@@ -71,7 +71,7 @@ fn node() -> Node {
         totals.delay_ns.set(DelayKind::BlockIo, Some(tenth / 7 * MS));
         let at = Mono(tenth * 100 * MS);
         store.observe_clock(at, Wall(BASE + at.0));
-        store.record(Reading { subject: SUBJECT, at, totals, evidence: Evidence::Taskstats, tasks: 4, uncounted: 0 });
+        store.record(Reading { subject: SUBJECT, at, totals, evidence: Evidence::Taskstats, tasks: 4, uncounted: 0, blur_ns: 0 });
     }
     Node(store)
 }

@@ -66,6 +66,7 @@ struct css_set {
 
 struct sched_info {
 	u64 run_delay;
+	u64 last_arrival;
 	u64 last_queued;
 } CORE;
 

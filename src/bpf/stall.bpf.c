@@ -48,6 +48,32 @@ static __always_inline void run_count(struct cpu_state *cpu, u32 next_slot, u64 
 		totals->run_ns += clock - from;
 }
 
+/*
+ * Not every switch is seen: there are kernels and moments in which the tracepoint stays silent when some tasks leave
+ * their CPU. Then `prev`, who leaves now, is not whom we saw come last. What it waited before it came stands in its
+ * run_delay, and when it came in last_arrival: told late, but as of then.
+ */
+static __noinline int arrival_unseen(struct cpu_state *cpu, struct task_struct *prev, u64 clock)
+{
+	u64 came = GET(prev, sched_info.last_arrival);
+	struct segment *ran = segment_at(cpu, cpu->head);
+	struct task_state *state = state_of(prev);
+	if (!state || !ran->start || came < ran->start || came < cpu->run_from || came > clock)
+		return 0;
+	u32 slot = slot_of(prev, state);
+	u64 delay = GET(prev, sched_info.run_delay);
+	u64 waited = delay > state->seen_delay ? delay - state->seen_delay : 0;
+	if (state->known && (waited || state->has_settled)) {
+		struct wait wait = { .here = waited, .length = waited };
+		wait_book(cpu, prev, state, slot, came, wait);
+	}
+	state->known = 1;
+	state->seen_delay = delay;
+	run_count(cpu, slot, came);
+	segment_begin(cpu, prev, slot, came);
+	return 0;
+}
+
 SEC(TRACEPOINT("sched_switch"))
 int on_switch(u64 *ctx)
 {
@@ -65,6 +91,9 @@ int on_switch(u64 *ctx)
 	struct cfs_rq *queue = GET(prev, se.cfs_rq);
 	u64 clock = GET2(queue, rq, clock);
 	mono_learn(cpu, clock);
+	u32 left = GET(prev, pid);
+	if (left && left != segment_at(cpu, cpu->head)->pid)
+		arrival_unseen(cpu, prev, clock);
 	if (throttle_begins(prev, queue)) {
 		struct task_state *state = state_of(prev);
 		if (state)

@@ -163,11 +163,9 @@ static __always_inline void wait_count(struct totals *totals, struct wait *wait)
 	COUNT_IN(totals, wait->length);
 }
 
-static __always_inline void wait_ends(struct cpu_state *cpu, struct task_struct *task, struct task_state *state, u32 slot, u64 clock)
+/* A wait that was measured and ends at `clock`: its parts, and into the books with it. */
+static __always_inline void wait_book(struct cpu_state *cpu, struct task_struct *task, struct task_state *state, u32 slot, u64 clock, struct wait wait)
 {
-	struct wait wait;
-	if (!wait_measure(task, state, clock, &wait))
-		return;
 	struct totals *totals = bpf_map_lookup_elem(&slot_totals, &slot);
 	if (!totals)
 		return;
@@ -215,4 +213,11 @@ static __always_inline void wait_ends(struct cpu_state *cpu, struct task_struct 
 	struct floors *floors = bpf_map_lookup_elem(&slot_floors, &slot);
 	if (floors && wait.length >= floors->wait_ns)
 		wait_send(task, slot, &wait, found, totals);
+}
+
+static __always_inline void wait_ends(struct cpu_state *cpu, struct task_struct *task, struct task_state *state, u32 slot, u64 clock)
+{
+	struct wait wait;
+	if (wait_measure(task, state, clock, &wait))
+		wait_book(cpu, task, state, slot, clock, wait);
 }

@@ -241,7 +241,7 @@ mod tests {
             totals.delay_ns.set(DelayKind::Cpu, Some(tenth * 10 * MS));
             totals.delay_ns.set(DelayKind::Reclaim, Some(tenth * MS));
             let at = Mono(tenth * 100 * MS);
-            store.record(Reading { subject: CONTAINER, at, totals, evidence: Evidence::Taskstats, tasks: 4, uncounted: 0 });
+            store.record(Reading { subject: CONTAINER, at, totals, evidence: Evidence::Taskstats, tasks: 4, uncounted: 0, blur_ns: 0 });
         }
     }
 

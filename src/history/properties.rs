@@ -21,7 +21,7 @@ fn reading(at: u64, cpu: Option<u64>, io: Option<u64>, throttled: Option<u64>, t
     let mut totals = Totals { throttled_ns: throttled, ..Totals::default() };
     totals.delay_ns.set(DelayKind::Cpu, cpu);
     totals.delay_ns.set(DelayKind::BlockIo, io);
-    Reading { subject: ONE, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks, uncounted: 0 }
+    Reading { subject: ONE, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks, uncounted: 0, blur_ns: 0 }
 }
 
 /// Steps between readings: time, growth of the CPU wait, growth of the block I/O wait, whether the latter is known.

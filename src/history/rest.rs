@@ -3,7 +3,7 @@
 //! At a reading, the total less the single waits that had ended is what all others add up to; between readings it runs
 //! straight, as polled totals do. Three things make the difference jump about, none of them a wait:
 //!
-//! * A reading is taken some time around the instant it bears, so of single waits that ended about then it is open whether
+//! * A reading is taken some time around the instant it bears (its blur), so of single waits that ended about then it is open whether
 //!   the total has them: the difference lies in a corridor, and what is told of it moves no more than the corridor demands.
 //! * A wait that migrates adds to the kernel's total when it moves (`sched_info_dequeue`), and stands here when it ends:
 //!   the difference rises too early and falls back. So a fall takes back what rose before it; what it cannot take back is
@@ -16,8 +16,8 @@ use std::collections::VecDeque;
 
 use super::timeline::Timeline;
 
-/// How far a reading may lie from the instant it bears, ns.
-const SLACK: u64 = 1_000_000;
+/// How far apart the clocks of readings and of single waits may be, ns: the latter's is learned from the former's.
+const CLOCKS_APART: u64 = 50_000;
 
 /// A fall takes back what rose this long before it, and is forgiven when it has been owed for so long, ns: longer waits
 /// hardly occur.
@@ -26,6 +26,8 @@ const TAKE_BACK: u64 = 10_000_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Point {
     at: u64,
+    /// Waits that ended later are not in its total.
+    until: u64,
     /// Waited beyond the single waits, ns, up to a constant. Never goes back from point to point.
     rest: i64,
 }
@@ -36,7 +38,9 @@ pub(super) struct Rest {
     points: VecDeque<Point>,
     /// The newest total, as it was read.
     total: u64,
-    /// Length of the single waits that ended clearly before the newest point, ns.
+    /// Waits that ended until then are in its total.
+    clear: u64,
+    /// Length of these, as far as they were single ones, ns.
     ended: u64,
     /// Added to the difference, so that what is no wait does not show.
     shift: i64,
@@ -48,22 +52,25 @@ pub(super) struct Rest {
 
 impl Rest {
     /// Notes the total of a reading. `spacing`: points nearer together are thinned.
-    pub(super) fn push(&mut self, at: u64, total: Option<u64>, waits: &Timeline, spacing: u64) {
+    pub(super) fn push(&mut self, (at, blur): (u64, u64), total: Option<u64>, waits: &Timeline, spacing: u64) {
         let last = self.points.back().copied();
         let Some(total) = total else {
             self.broken = last.is_some();
             return;
         };
-        let clear = at.saturating_sub(SLACK);
-        let Some(last) = last else {
-            (self.total, self.ended) = (total, waits.ended(0, clear));
-            self.append(Point { at, rest: self.highest() });
-            return;
-        };
-        if at <= last.at {
+        if last.is_some_and(|last| at <= last.at) {
             return;
         }
-        self.ended = self.ended.saturating_add(waits.ended(last.at.saturating_sub(SLACK), clear));
+        let slack = blur.saturating_add(CLOCKS_APART);
+        let before = self.clear;
+        self.clear = at.saturating_sub(slack).max(before);
+        let until = at.saturating_add(slack).max(last.map_or(0, |last| last.until));
+        let Some(last) = last else {
+            (self.total, self.ended) = (total, waits.ended(0, self.clear));
+            self.append(Point { at, until, rest: self.highest() });
+            return;
+        };
+        self.ended = self.ended.saturating_add(waits.ended(before, self.clear));
         if std::mem::take(&mut self.broken) {
             self.total = total;
             self.shift = self.shift.saturating_add(last.rest.saturating_sub(self.highest()));
@@ -76,11 +83,11 @@ impl Rest {
             self.lower(rest);
             rest
         } else {
-            let open = waits.ended(clear, at.saturating_add(SLACK));
+            let open = waits.ended(self.clear, until);
             last.rest.max(highest.saturating_sub(signed(open)))
         };
         self.settle(at, rest.saturating_sub(highest));
-        self.append(Point { at, rest });
+        self.append(Point { at, until, rest });
     }
 
     /// The difference at the newest reading, if none of the single waits in doubt is in the total.
@@ -138,13 +145,13 @@ impl Rest {
     /// A single wait has come that ended at `end`: points after it have taken it for rest until now.
     pub(super) fn note_wait(&mut self, end: u64, length: u64) {
         let (Some(first), Some(last)) = (self.points.front(), self.points.back()) else { return };
-        if end <= first.at.saturating_sub(SLACK) || end > last.at.saturating_add(SLACK) {
+        if end <= first.at.saturating_sub(first.until - first.at) || end > last.until {
             return;
         }
-        if end <= last.at.saturating_sub(SLACK) {
+        if end <= self.clear {
             self.ended = self.ended.saturating_add(length);
         }
-        let from = self.points.partition_point(|point| point.at.saturating_add(SLACK) < end).max(1);
+        let from = self.points.partition_point(|point| point.until < end).max(1);
         let mut floor = self.points.get(from - 1).map_or(i64::MIN, |point| point.rest);
         for point in self.points.range_mut(from.min(self.points.len())..) {
             point.rest = point.rest.saturating_sub(signed(length)).max(floor);
@@ -221,7 +228,7 @@ mod tests {
                 timeline.insert(&Wait::new(1, DelayKind::Cpu, Mono(begin * MS), Mono(end * MS)));
                 rest.note_wait(end * MS, (end - begin) * MS);
             }
-            rest.push(at * MS, total.map(|total| total * MS), &timeline, MS);
+            rest.push((at * MS, MS), total.map(|total| total * MS), &timeline, MS);
         }
         rest
     }
@@ -258,6 +265,22 @@ mod tests {
         for total in [0, 20] {
             check(&rest(&[(100, Some(0)), (200, Some(total))], &[(180, 200)]), 100, 200, 0);
         }
+    }
+
+    #[test]
+    fn who_always_waits_when_it_is_read_has_no_rest() {
+        // Whoever reads it keeps it from its CPU: half a millisecond of its wait is yet to come.
+        let (mut rest, mut waits, mut total, mut told) = (Rest::default(), Timeline::default(), 0, 0);
+        for number in 1..100 {
+            let at = number * 20 * MS;
+            rest.push((at, MS / 100), Some(total), &waits, MS);
+            told += rest.between(at - 19 * MS, at);
+            let wait = Wait::new(1, DelayKind::Cpu, Mono(at - MS / 2), Mono(at + MS / 2));
+            waits.insert(&wait);
+            rest.note_wait(wait.end.0, MS);
+            total += MS + 10_000;
+        }
+        assert!(told < 99 * 10_000, "{told}");
     }
 
     #[test]

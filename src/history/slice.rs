@@ -265,7 +265,10 @@ mod tests {
             totals.delay_ns.set(DelayKind::Cpu, *cpu);
             totals.delay_ns.set(DelayKind::BlockIo, *io);
             let subject = Subject::Container(ContainerKey(1));
-            series.push(&Reading { subject, at: Mono(*at), totals, evidence: Evidence::Taskstats, tasks: *tasks, uncounted: 0 }, 2);
+            series.push(
+                &Reading { subject, at: Mono(*at), totals, evidence: Evidence::Taskstats, tasks: *tasks, uncounted: 0, blur_ns: 0 },
+                2,
+            );
         }
         series
     }
@@ -376,7 +379,7 @@ mod tests {
             totals.delay_ns.set(DelayKind::Cpu, Some(at));
             totals.delay_ns.set(DelayKind::BlockIo, io);
             let subject = Subject::Container(ContainerKey(1));
-            mixed.push(&Reading { subject, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks, uncounted }, 2);
+            mixed.push(&Reading { subject, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks, uncounted, blur_ns: 0 }, 2);
         }
         let check = |start, end, coverage: f64, io| {
             let window = between(&mixed, Mono(start), Mono(end), &mut Near::default()).unwrap();
@@ -399,7 +402,7 @@ mod tests {
                 totals.delay_ns.set(kind, known.then_some(at));
             }
             let subject = Subject::Container(ContainerKey(1));
-            torn.push(&Reading { subject, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks: 2, uncounted }, 2);
+            torn.push(&Reading { subject, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks: 2, uncounted, blur_ns: 0 }, 2);
         }
         let coverage = between(&torn, Mono(100), Mono(500), &mut Near::default()).unwrap().coverage;
         assert!((coverage - 0.375).abs() < 0.006, "{coverage}");

@@ -397,7 +397,7 @@ mod tests {
         for kind in DelayKind::ALL {
             totals.delay_ns.set(kind, Some(at / (2 + kind as u64)));
         }
-        Reading { subject: subject(number), at: Mono(at), totals, evidence: Evidence::Taskstats, tasks: 3, uncounted: 0 }
+        Reading { subject: subject(number), at: Mono(at), totals, evidence: Evidence::Taskstats, tasks: 3, uncounted: 0, blur_ns: 0 }
     }
 
     #[test]

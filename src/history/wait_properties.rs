@@ -166,7 +166,7 @@ fn readings(waits: &[Wait], short: &[u64], apart: u64) -> Vec<Reading> {
         let mut totals = Totals::default();
         totals.delay_ns.set(DelayKind::Cpu, Some(rest + ended.map(|wait| wait.end.since(wait.begin)).sum::<u64>()));
         totals.delay_ns.set(DelayKind::BlockIo, Some(5));
-        Reading { subject: ONE, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks: 3, uncounted: 0 }
+        Reading { subject: ONE, at: Mono(at), totals, evidence: Evidence::Taskstats, tasks: 3, uncounted: 0, blur_ns: MS }
     };
     short.iter().enumerate().map(reading).collect()
 }
@@ -328,7 +328,7 @@ proptest! {
             told.entry(subject).or_default().push(*wait);
             prop_assert!(store.memory() <= budget, "{} of {budget}", store.memory());
             if *reads {
-                store.record(Reading { subject: ONE, at: wait.end, totals: Totals::default(), evidence: Evidence::Taskstats, tasks: 1, uncounted: 0 });
+                store.record(Reading { subject: ONE, at: wait.end, totals: Totals::default(), evidence: Evidence::Taskstats, tasks: 1, uncounted: 0, blur_ns: MS });
                 store.culprit_name(CulpritKey(number as u32), "somebody", None);
                 store.record_open_waits(subject, &[OpenWait { tid: 900, begin: Mono(wait.end.0 - 5), throttled_ns: 0 }], wait.end);
                 store.record_open_waits(subject, &[], wait.end);

@@ -72,7 +72,7 @@ impl Waits {
     /// Notes the totals of a reading.
     pub(super) fn note_reading(&mut self, reading: &Reading, spacing: u64) {
         for (kind, lane) in KINDS.into_iter().zip(&mut self.lanes) {
-            lane.rest.push(reading.at.0, reading.totals.delay_ns.get(kind), &lane.ended, spacing);
+            lane.rest.push((reading.at.0, reading.blur_ns), reading.totals.delay_ns.get(kind), &lane.ended, spacing);
         }
     }
 

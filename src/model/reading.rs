@@ -24,6 +24,8 @@ pub struct Reading {
     pub subject: Subject,
     /// When it was taken.
     pub at: Mono,
+    /// How far from `at` that may have been, ns, to either side: asking takes its time.
+    pub blur_ns: u64,
     /// What stood there.
     pub totals: Totals,
     /// The best evidence in it.

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::ages::Asked;
 use super::exits::{News, Round};
 use super::lives::{Birth, End, Gone, Met, Place};
-use super::reading::{others_counted, write_process};
+use super::reading::{Taken, others_counted, write_process};
 use super::roster::Left;
 use super::sampler::Sampler;
 use super::sweep::SETTLING_NS;
@@ -162,7 +162,15 @@ impl Sampler {
             process.read_at = at;
             let totals = process.known.mask(process.account.sum());
             let tasks = process.thread_count;
-            let reading = Reading { subject: Subject::Process(process.key()), at, totals, evidence, tasks, uncounted: 0 };
+            let reading = Reading {
+                subject: Subject::Process(process.key()),
+                at,
+                blur_ns: at.since(asked.begin),
+                totals,
+                evidence,
+                tasks,
+                uncounted: 0,
+            };
             write_process(&mut self.out, process, reading);
         }
         Some((growth, container))
@@ -186,7 +194,7 @@ impl Sampler {
                 let stat = self.host.cgroup_stat(dirs);
                 cell.observe(stat);
             }
-            self.write_container(key, at, false);
+            self.write_container(key, Taken { at, blur_ns: 0 }, false);
         }
     }
 

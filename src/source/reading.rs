@@ -22,6 +22,24 @@ const FAIR_NS: u64 = 2_000_000;
 const FAIR_EACH_NS: u64 = 50_000;
 const TRIES: usize = 3;
 
+/// The kernel counts run time at ticks and switches: who stands still may have come to a CPU so long ago, and run since.
+const STILL_BLUR_NS: u64 = 1_000_000;
+
+/// When totals were taken: at this instant, or so far from it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    pub(super) at: Mono,
+    pub(super) blur_ns: u64,
+}
+
+impl Taken {
+    /// Some time between these.
+    pub(super) fn between(begin: Mono, end: Mono) -> Self {
+        let half = end.since(begin) / 2;
+        Self { at: begin.plus(half), blur_ns: half }
+    }
+}
+
 impl Sampler {
     /// Reads a group. `everybody`: also the processes in it that no span named are written down.
     pub(super) fn read_group(&mut self, group: Group, everybody: bool) {
@@ -35,14 +53,14 @@ impl Sampler {
     pub(super) fn read_lone(&mut self, pids: &[u32]) {
         for batch in pids.chunks(LONE_BATCH) {
             let begin = mono_now();
-            let _some_are_left_out = self.look(batch);
+            let (Taken { blur_ns, .. }, _some_are_left_out) = self.look(batch);
             let evidence = self.meter.evidence();
             for pid in batch {
                 if let Some(process) = self.roster.processes.get_mut(pid).filter(|process| process.read_at >= begin) {
                     let at = process.read_at;
                     let totals = process.known.mask(process.account.sum());
                     let tasks = process.thread_count;
-                    let reading = Reading { subject: Subject::Process(process.key()), at, totals, evidence, tasks, uncounted: 0 };
+                    let reading = Reading { subject: Subject::Process(process.key()), at, blur_ns, totals, evidence, tasks, uncounted: 0 };
                     write_process(&mut self.out, process, reading);
                 }
             }
@@ -59,13 +77,13 @@ impl Sampler {
         let any_ended = members.len() < cell.members.len();
         // Before the question: what runs meanwhile is seen at the next one.
         let usage = cell.usage_ns();
-        let (at, complete) = self.look(&members);
+        let (taken, complete) = self.look(&members);
         if complete {
             if let Some(cell) = self.roster.cells.get_mut(&key) {
-                cell.still.read_fully(usage, at);
+                cell.still.read_fully(usage, taken.at);
             }
-            self.write_container(key, at, everybody);
-            self.note_crowd(key, at);
+            self.write_container(key, taken, everybody);
+            self.note_crowd(key, taken.at);
         }
         self.members = members;
         if any_ended {
@@ -96,7 +114,7 @@ impl Sampler {
                 process.read_at = at;
             }
         }
-        self.put_down(key, at, everybody);
+        self.put_down(key, Taken { at, blur_ns: STILL_BLUR_NS }, everybody);
     }
 
     /// Lets go of ended processes that are no longer there.
@@ -109,7 +127,7 @@ impl Sampler {
         }
     }
 
-    pub(super) fn write_container(&mut self, key: ContainerKey, at: Mono, everybody: bool) {
+    pub(super) fn write_container(&mut self, key: ContainerKey, taken: Taken, everybody: bool) {
         let Some(cell) = self.roster.cells.get_mut(&key) else { return };
         let clock = cell.throttled_ns();
         let throttle_moved = cell.account.throttled(clock);
@@ -124,17 +142,18 @@ impl Sampler {
         note_known(cell, processes, &self.host);
         let of = |pid: &u32| processes.get(pid).filter(|process| !process.ended);
         cell.tasks = cell.members.iter().filter_map(of).fold(0, |sum: u32, process| sum.saturating_add(process.thread_count.max(1)));
-        self.put_down(key, at, everybody);
+        self.put_down(key, taken, everybody);
     }
 
     /// Writes the totals of a container as they stand, as of this time.
-    fn put_down(&mut self, key: ContainerKey, at: Mono, everybody: bool) {
+    fn put_down(&mut self, key: ContainerKey, Taken { at, blur_ns }: Taken, everybody: bool) {
         let evidence = self.meter.evidence();
         let Roster { cells, processes, .. } = &mut self.roster;
         let Some(cell) = cells.get_mut(&key) else { return };
         cell.read_at = at;
         let totals = cell.account.totals(cell.known_of_some);
-        let reading = Reading { subject: Subject::Container(key), at, totals, evidence, tasks: cell.tasks, uncounted: cell.uncounted };
+        let (tasks, uncounted) = (cell.tasks, cell.uncounted);
+        let reading = Reading { subject: Subject::Container(key), at, blur_ns, totals, evidence, tasks, uncounted };
         if let Some(born) = cell.born.filter(|born| cell.recorded_at == Mono(0) && *born < at) {
             self.out.push(at_birth(&reading, born));
         }
@@ -152,37 +171,37 @@ impl Sampler {
         }
     }
 
-    /// Asks about some processes and adds up what is new. Answers the time of the look, and whether all of them answered
+    /// Asks about some processes and adds up what is new. Answers when that was, and whether all of them answered
     /// or are gone for good.
-    pub(super) fn look(&mut self, pids: &[u32]) -> (Mono, bool) {
+    pub(super) fn look(&mut self, pids: &[u32]) -> (Taken, bool) {
         let mut doubtful = Vec::new();
-        let (mut at, mut complete) = (Mono(0), false);
+        let (mut begin, mut complete) = (mono_now(), false);
         for _ in 0..TRIES {
             doubtful.clear();
-            let begin = mono_now();
-            (at, complete) = self.ask(pids, &mut doubtful);
+            begin = mono_now();
+            complete = self.ask(pids, &mut doubtful);
             let fair = u64::try_from(pids.len()).unwrap_or(u64::MAX).saturating_mul(FAIR_EACH_NS).saturating_add(FAIR_NS);
             if mono_now().since(begin) <= fair {
                 break;
             }
         }
         if doubtful.is_empty() {
-            return (at, complete);
+            return (Taken::between(begin, mono_now()), complete);
         }
         // What made the answers doubtful is mostly over before it can be asked again.
         let mut still = Vec::new();
-        let (at, others_complete) = self.ask(&doubtful, &mut still);
-        (at, complete && others_complete && still.is_empty())
+        let others_complete = self.ask(&doubtful, &mut still);
+        (Taken::between(begin, mono_now()), complete && others_complete && still.is_empty())
     }
 
     /// One round of questions; whose answer could not be believed goes into `doubtful`.
-    fn ask(&mut self, pids: &[u32], doubtful: &mut Vec<u32>) -> (Mono, bool) {
+    fn ask(&mut self, pids: &[u32], doubtful: &mut Vec<u32>) -> bool {
         let mut looks = std::mem::take(&mut self.looks);
         let begin = mono_now();
         self.asked = self.asked.saturating_add(u64::try_from(pids.len()).unwrap_or(u64::MAX));
         self.meter.read(&self.host, &mut self.roster, pids, &mut looks);
         let asked = Asked { begin, end: mono_now() };
-        let at = begin.plus(asked.end.since(begin) / 2);
+        let Taken { at, .. } = Taken::between(asked.begin, asked.end);
         let mut complete = true;
         for (pid, look) in &looks {
             match look {
@@ -197,7 +216,7 @@ impl Sampler {
             }
         }
         self.looks = looks;
-        (at, complete)
+        complete
     }
 
     /// Whether an answer holds no thread twice.

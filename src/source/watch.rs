@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use super::account::Known;
 use super::named::NamedThreads;
+use super::reading::Taken;
 use super::roster::Group;
 use super::sampler::{RESCAN_SPACING, Sampler, nanoseconds};
 use crate::host::{Host, ThreadHandle};
@@ -24,6 +25,8 @@ const WATCHED_NS: u64 = 60_000_000_000;
 
 /// Least time between two readings of a process's threads that were asked for.
 const READ_SPACING_NS: u64 = 2_000_000;
+/// The same of one that a span names.
+const NAMED_SPACING_NS: u64 = 500_000;
 /// What reading one thread costs, roughly: a query and a file.
 const THREAD_COST_NS: u64 = 2_500;
 
@@ -132,7 +135,7 @@ impl Sampler {
         tids.dedup();
         let now = mono_now();
         if let Some(watched) = self.watch.processes.get_mut(&process) {
-            tids.retain(|tid| watched.threads.get(tid).is_some_and(|thread| now.since(thread.read_at) >= READ_SPACING_NS));
+            tids.retain(|tid| watched.threads.get(tid).is_some_and(|thread| now.since(thread.read_at) >= NAMED_SPACING_NS));
         }
         if !tids.is_empty() {
             self.read_some(process, &tids);
@@ -313,7 +316,7 @@ impl Sampler {
         for tid in tids {
             let Some(thread) = watched.threads.get_mut(tid) else { continue };
             // Asked after the query: its answer was about this very thread.
-            let Some((schedstat, at)) = sharp(&thread.handle) else {
+            let Some((schedstat, Taken { at, blur_ns })) = sharp(&thread.handle) else {
                 gone.push(thread.handle.key());
                 watched.threads.remove(tid);
                 continue;
@@ -328,7 +331,7 @@ impl Sampler {
             let known = if counted { known } else { known.without_delay_accounting() };
             let totals = Totals { throttled_ns, ..known.mask(&totals) };
             let subject = Subject::Task(thread.handle.key());
-            let reading = Reading { subject, at, totals, evidence: self.meter.evidence(), tasks, uncounted: 0 };
+            let reading = Reading { subject, at, blur_ns, totals, evidence: self.meter.evidence(), tasks, uncounted: 0 };
             if thread.from_birth && !thread.recorded && thread.born < at {
                 self.out.push(super::reading::at_birth(&reading, thread.born));
             }
@@ -367,20 +370,20 @@ fn let_go(named: &mut NamedThreads, task: TaskKey, ended: bool, now: Mono) {
 }
 
 /// What a thread's file says, and when it did: where the reader was held up in between, it is read again. `None`: it is gone.
-fn sharp(thread: &ThreadHandle) -> Option<(Schedstat, Mono)> {
-    let mut best: Option<(u64, Schedstat, Mono)> = None;
+fn sharp(thread: &ThreadHandle) -> Option<(Schedstat, Taken)> {
+    let mut best: Option<(Schedstat, Taken)> = None;
     for _ in 0..TRIES {
         let before = mono_now();
         let told = thread.schedstat().ok()?;
-        let width = mono_now().since(before);
-        if best.is_none_or(|(least, ..)| width < least) {
-            best = Some((width, told, before.plus(width / 2)));
+        let taken = Taken::between(before, mono_now());
+        if best.is_none_or(|(_, sharpest)| taken.blur_ns < sharpest.blur_ns) {
+            best = Some((told, taken));
         }
-        if width < SHARP_NS {
+        if taken.blur_ns < SHARP_NS / 2 {
             break;
         }
     }
-    best.map(|(_, told, at)| (told, at))
+    best
 }
 
 /// A thread with its own number in the pid namespace of its container, or with the host's where it is in none.

@@ -37,26 +37,30 @@ impl Trace {
         fs::write(self.instance.join(file), value).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 
-    /// How long a task that never sleeps waited, and how much of that each other task ran, in ns.
-    pub fn while_waited(&self, victim: u32) -> (u64, HashMap<u32, u64>) {
+    /// How long a task that never sleeps waited, and how much of that each other task ran.
+    pub fn while_waited(&self, victim: u32) -> Waited {
         self.set("events/sched/sched_switch/enable", "0");
         let text = fs::read_to_string(self.instance.join("trace")).unwrap();
-        let (mut waited, mut ran) = (0, HashMap::new());
-        let (mut waiting, mut running_since) = (false, None);
+        let mut found = Waited::default();
+        let (mut waiting, mut running) = (false, None);
         for switch in text.lines().filter_map(Switch::read) {
-            if let (true, Some(since)) = (waiting, running_since) {
+            if let (true, Some((who, since))) = (waiting, running) {
                 let length = switch.at_ns - since;
-                waited += length;
-                *ran.entry(switch.prev).or_default() += length;
+                if who == switch.prev {
+                    found.ns += length;
+                    *found.ran.entry(who).or_default() += length;
+                } else {
+                    found.unknown_ns += length;
+                }
             }
-            running_since = Some(switch.at_ns);
+            running = Some((switch.next, switch.at_ns));
             if switch.next == victim {
                 waiting = false;
             } else if switch.prev == victim {
                 waiting = switch.prev_runnable;
             }
         }
-        (waited, ran)
+        found
     }
 }
 
@@ -66,6 +70,15 @@ impl Drop for Trace {
         let _ = Command::new("umount").arg(&self.mounted).status();
         let _ = fs::remove_dir(&self.mounted);
     }
+}
+
+/// What the trace says of a task's waits, in ns.
+#[derive(Default)]
+pub struct Waited {
+    pub ns: u64,
+    pub ran: HashMap<u32, u64>,
+    /// Time in which the trace lacks a switch: whoever left the CPU is not who came last. The task may have run in it.
+    pub unknown_ns: u64,
 }
 
 struct Switch {

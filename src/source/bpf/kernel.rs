@@ -82,10 +82,11 @@ pub struct Constants {
 }
 
 /// What the programs cannot do without.
-const NEEDED: [(&str, &str); 9] = [
+const NEEDED: [(&str, &str); 10] = [
     ("task_struct", "se"),
     ("task_struct", "on_rq"),
     ("task_struct", "cgroups"),
+    ("sched_info", "last_arrival"),
     ("sched_info", "last_queued"),
     ("sched_info", "run_delay"),
     ("sched_entity", "cfs_rq"),

@@ -1,7 +1,7 @@
 //! Puts the programs into the kernel. Everything hangs on file descriptors of this process: no pins, so nothing stays
 //! behind however the process ends.
 
-use aya::programs::{Iter, Program};
+use aya::programs::{Iter, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 
 use super::error::BpfError;
@@ -24,6 +24,8 @@ pub(super) const PROCESSES: u32 = 4096;
 /// Tasks remembered in the raw form, and what one of them takes in a table that forgets the oldest.
 const TASKS: u32 = 32768;
 const TASK_BYTES: u32 = 256;
+/// A signal ends the verifier's work (`signal_pending` in `do_check`, kernel/bpf/verifier.c): so often a program is tried.
+const LOADS: usize = 5;
 /// Pairs of victim and culprit.
 const BLAMES: u32 = 16384;
 /// `sizeof(struct cpu_state)`, a little rounded up.
@@ -172,11 +174,11 @@ fn tracepoint(ebpf: &mut Ebpf, btf: &Btf, program: &'static str, event: &str) ->
     let refused = |error| BpfError::program(program, &error);
     match found {
         Program::BtfTracePoint(typed) => {
-            typed.load(event, btf).map_err(refused)?;
+            undisturbed(|| typed.load(event, btf)).map_err(refused)?;
             typed.attach().map_err(refused)?;
         }
         Program::RawTracePoint(raw) => {
-            raw.load().map_err(refused)?;
+            undisturbed(|| raw.load()).map_err(refused)?;
             raw.attach(event).map_err(refused)?;
         }
         _ => return Err(missing(program)),
@@ -185,7 +187,28 @@ fn tracepoint(ebpf: &mut Ebpf, btf: &Btf, program: &'static str, event: &str) ->
 }
 
 fn iterator(ebpf: &mut Ebpf, btf: &Btf, program: &'static str) -> Result<(), BpfError> {
-    iterator_program(ebpf, program)?.load("task", btf).map_err(|error| BpfError::program(program, &error))
+    let found = iterator_program(ebpf, program)?;
+    undisturbed(|| found.load("task", btf)).map_err(|error| BpfError::program(program, &error))
+}
+
+/// Loads a program; once more where a signal came in between.
+fn undisturbed(load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    let again = |error: &ProgramError| match error {
+        ProgramError::LoadError { io_error, .. } => io_error.kind() == std::io::ErrorKind::WouldBlock,
+        _ => false,
+    };
+    repeat(load, again)
+}
+
+fn repeat<E>(mut load: impl FnMut() -> Result<(), E>, again: impl Fn(&E) -> bool) -> Result<(), E> {
+    let mut outcome = load();
+    for _ in 1..LOADS {
+        if !outcome.as_ref().is_err_and(&again) {
+            break;
+        }
+        outcome = load();
+    }
+    outcome
 }
 
 fn iterator_program<'a>(ebpf: &'a mut Ebpf, program: &'static str) -> Result<&'a mut Iter, BpfError> {
@@ -206,6 +229,24 @@ pub(super) fn read_iterator(ebpf: &mut Ebpf, program: &'static str, into: &mut V
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_load_that_a_signal_ended_is_tried_again_but_not_for_ever() {
+        #[track_caller]
+        fn check(error: &str, failures: usize, loads: usize) {
+            let mut tried = 0;
+            let load = || {
+                tried += 1;
+                if tried <= failures { Err(error) } else { Ok(()) }
+            };
+            let outcome = repeat(load, |error| *error == "signal");
+            assert_eq!((outcome.is_ok(), tried), (failures < loads, loads), "{error}");
+        }
+        check("signal", 0, 1);
+        check("signal", 3, 4);
+        check("signal", 9, LOADS);
+        check("refused", 9, 1);
+    }
 
     #[test]
     fn slots_and_maps_stay_within_bounds_on_any_number_of_cpus() {
