@@ -1,7 +1,7 @@
 //! The agent as a whole: started, running, stopped.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -103,6 +103,7 @@ impl Agent {
             counters: telemetry.counters(),
             recent: recent.clone(),
             buffers: Buffers::new(KEPT_BUFFERS),
+            kept: Mutex::default(),
             own_spans: !config.service.telemetry.trace_exporters.is_empty(),
         };
         let started = ingest::serve(&config.receiver, config.limits, Arc::new(hop), &tasks, Arc::new(ingest::Counters::default())).await;

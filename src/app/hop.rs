@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
-use crate::enrich::{self, Scan, Skipped};
+use crate::enrich::{self, Kept, Scan, Skipped};
 use crate::export::{Beside, Exporters, Spare};
 use crate::ingest::{Handler, Request};
 use crate::model::{Answer, Code, Ending, Match, Mono, Peer, Refusal, Signal, Subject, Unenriched};
@@ -67,6 +67,7 @@ pub struct Hop {
     pub(super) own_spans: bool,
     /// Enriched requests are written into these.
     pub(super) buffers: Buffers,
+    pub(super) kept: Mutex<Kept>,
 }
 
 /// Bytes of buffers kept for the next requests.
@@ -164,11 +165,18 @@ impl Hop {
             0 => Copy::default(),
             needed => room.copy(needed)?,
         };
-        let enriched = enrich::apply_onto(scan, targets, &self.view, &self.settings, |room| self.buffers.take(room));
+        let mut kept = std::mem::take(&mut *self.kept());
+        let enriched = enrich::apply_onto(scan, targets, &self.view, &self.settings, &mut kept, |room| self.buffers.take(room));
+        *self.kept() = kept;
         copy.settle(enriched.body.len());
         ledger.enriched = Some((enriched.enriched, enriched.skipped));
         Span::current().record("spans", enriched.spans).record("enriched", enriched.enriched);
         Ok((enriched.body, copy))
+    }
+
+    /// Of two requests enriched at once, one begins anew.
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whose each resource is; has the sampler look again once where somebody who says who they are is not known.

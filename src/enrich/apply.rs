@@ -46,7 +46,16 @@ pub struct Skipped {
 /// Enriches a scanned request. `targets`: what [`Scan::identify`] said.
 #[must_use]
 pub fn apply(scan: &Scan, targets: &[Option<Match>], view: &dyn NodeView, settings: &Settings) -> Enriched {
-    apply_onto(scan, targets, view, settings, Vec::with_capacity)
+    apply_onto(scan, targets, view, settings, &mut Kept::default(), Vec::with_capacity)
+}
+
+/// What one request leaves to the next: the run of attributes written last, which mostly fits, and empty buffers.
+#[derive(Debug, Default)]
+pub struct Kept {
+    run: Run,
+    events: Vec<u8>,
+    scratch: Vec<u8>,
+    chosen: Vec<((Wall, u64), usize)>,
 }
 
 /// The same onto a buffer of the caller's: `buffer` is asked for one with room for so many bytes, if one is needed.
@@ -56,6 +65,7 @@ pub fn apply_onto(
     targets: &[Option<Match>],
     view: &dyn NodeView,
     settings: &Settings,
+    kept: &mut Kept,
     buffer: impl FnOnce(usize) -> Vec<u8>,
 ) -> Enriched {
     let spans = scan.spans();
@@ -70,10 +80,10 @@ pub fn apply_onto(
         view,
         settings,
         splice: Splice::onto(buffer(expected_length(scan, matched, settings)), &scan.body),
-        run: Run::new(),
-        events: Vec::new(),
-        scratch: Vec::new(),
-        chosen: Vec::new(),
+        run: &mut kept.run,
+        events: &mut kept.events,
+        scratch: &mut kept.scratch,
+        chosen: &mut kept.chosen,
         bars: Bars::default(),
         left: settings.max_added,
         enriched: 0,
@@ -164,11 +174,11 @@ struct Writer<'a> {
     view: &'a dyn NodeView,
     settings: &'a Settings,
     splice: Splice<'a>,
-    run: Run,
-    events: Vec<u8>,
-    scratch: Vec<u8>,
+    run: &'a mut Run,
+    events: &'a mut Vec<u8>,
+    scratch: &'a mut Vec<u8>,
     /// Time and length of the waits that become events, with their index in the window.
-    chosen: Vec<((Wall, u64), usize)>,
+    chosen: &'a mut Vec<((Wall, u64), usize)>,
     /// Stall spans of the group being written.
     bars: Bars,
     /// Bytes that may still be added.
@@ -278,19 +288,19 @@ impl Writer<'_> {
         });
         self.enriched += 1;
         if span.carries_ours {
-            rewrite(&mut self.splice, self.scan.body(), span.extent(), run, &self.events);
+            rewrite(&mut self.splice, self.scan.body(), span.extent(), run, self.events);
         } else {
-            self.splice.grow(span.extent(), [run, &self.events]);
+            self.splice.grow(span.extent(), [run, self.events]);
         }
     }
 
     /// The longest waits of the span, in the order in which they stand on it.
     fn stall_events(&mut self, window: &Window, span: &SpanNote, settings: EventSettings, asked: &Asked<'_>) {
         self.choose(window, span, settings, asked);
-        for ((time, duration), index) in &self.chosen {
+        for ((time, duration), index) in &*self.chosen {
             if let Some(stall) = window.stalls.get(*index) {
                 let culprit = stall.culprit.as_deref().map(clip);
-                attribute::push_stall_event(&mut self.events, &mut self.scratch, time.0, stall.kind.word(), seconds(*duration), culprit);
+                attribute::push_stall_event(self.events, self.scratch, time.0, stall.kind.word(), seconds(*duration), culprit);
             }
         }
     }
@@ -313,7 +323,7 @@ impl Writer<'_> {
         let bytes = self.scan.body.get(extent.begin..extent.end).unwrap_or_default();
         let Some(parent) = Parent::of(bytes).filter(|_| !span.carries_ours) else { return };
         self.choose(&seen.window, span, settings, asked);
-        for ((start, duration), index) in &self.chosen {
+        for ((start, duration), index) in &*self.chosen {
             if let Some(stall) = seen.window.stalls.get(*index) {
                 let stall_span = StallSpan {
                     kind: stall.kind.word(),

@@ -24,7 +24,7 @@ use crate::diagnose::Hints;
 use crate::model::{Claims, Match, Mono, Scope, Wall, Window};
 
 pub use crate::otlp::walk::NotProtobuf;
-pub use apply::{Enriched, Skipped, apply, apply_onto, room_needed};
+pub use apply::{Enriched, Kept, Skipped, apply, apply_onto, room_needed};
 pub use scan::{GroupView, Scan, scan};
 pub use settings::{EventSettings, Settings};
 

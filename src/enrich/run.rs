@@ -11,6 +11,9 @@ use crate::otlp::names;
 /// A run is never shorter: `scope`, `source`, `coverage`, `resolution` and `verdict` are always written.
 pub(super) const MIN_LEN: usize = 128;
 
+/// Most runs are not longer.
+const TYPICAL_LEN: usize = 1024;
+
 /// Everything of a run but its doubles.
 #[derive(Debug, PartialEq, Eq)]
 struct Shape {
@@ -21,7 +24,7 @@ struct Shape {
 }
 
 /// The last run written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Run {
     shape: Option<Shape>,
     culprit: String,
@@ -32,10 +35,6 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn new() -> Self {
-        Self { shape: None, culprit: String::new(), has_culprit: false, bytes: Vec::with_capacity(1024), slots: [0; DOUBLES.len()] }
-    }
-
     /// Length of the last run, a guess at the next one's.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
@@ -71,6 +70,7 @@ impl Run {
     #[cold]
     fn rebuild(&mut self, shape: Shape, measures: &Measures<'_>) {
         self.bytes.clear();
+        self.bytes.reserve(TYPICAL_LEN);
         let words = [(names::SCOPE, shape.scope.word()), (names::SOURCE, shape.evidence.word()), (names::VERDICT, shape.verdict.word())];
         for (name, word) in words {
             push_text(&mut self.bytes, SPAN_ATTRIBUTE_TAG, name.key, word);

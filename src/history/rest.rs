@@ -161,6 +161,10 @@ impl Rest {
 
     /// The rest between two instants.
     pub(super) fn between(&self, start: u64, end: u64) -> u64 {
+        // Of most kinds nothing ever rises.
+        if self.points.front().map(|point| point.rest) == self.points.back().map(|point| point.rest) {
+            return 0;
+        }
         u64::try_from(self.at(end).saturating_sub(self.at(start))).unwrap_or(0)
     }
 
