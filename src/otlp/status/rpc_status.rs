@@ -1,4 +1,5 @@
-//! `google.rpc.Status` with `google.rpc.RetryInfo`: the body of every HTTP error, and the details of a gRPC one.
+//! `google.rpc.Status` with `google.rpc.RetryInfo` or `google.rpc.BadRequest`: the body of every HTTP error, and the details of a
+//! gRPC one.
 //!
 //! Field numbers are those of `google/rpc/status.proto`, `error_details.proto`, `google/protobuf/{any,duration}.proto`.
 
@@ -7,10 +8,11 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::{base64, codes};
-use crate::model::Refusal;
+use crate::model::{Code, Refusal};
 use crate::otlp::wire::{self, Fields, Value};
 
 const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 
 /// Longest message written; a downstream's essay is not carried further.
 pub const MAX_MESSAGE_LEN: usize = 4096;
@@ -45,21 +47,33 @@ impl RpcStatus {
             wire::push_len(&mut out, 2, self.message.as_bytes());
         }
         if let Some(delay) = self.retry_delay {
-            let mut any = Vec::new();
-            wire::push_len(&mut any, 1, RETRY_INFO.as_bytes());
-            wire::push_len(&mut any, 2, &retry_info(delay));
-            wire::push_len(&mut out, 3, &any);
+            wire::push_len(&mut out, 3, &detail(RETRY_INFO, &retry_info(delay)));
+        }
+        if let Some(description) = self.violation() {
+            wire::push_len(&mut out, 3, &detail(BAD_REQUEST, &bad_request(description)));
         }
         out
+    }
+
+    /// What is wrong with the data, where it is (opentelemetry.io/docs/specs/otlp, "Bad Data").
+    fn violation(&self) -> Option<&str> {
+        let bad = self.code == u64::from(codes::number(Code::InvalidArgument)) && !self.message.is_empty();
+        bad.then_some(self.message.as_str())
     }
 
     /// As proto3 JSON.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let mut status = json!({ "code": self.code, "message": self.message });
-        if let (Some(delay), Some(status)) = (self.retry_delay, status.as_object_mut()) {
+        let retry = self.retry_delay.map(|delay| {
             let delay = format!("{}.{:09}s", delay.as_secs(), delay.subsec_nanos());
-            status.insert("details".to_owned(), json!([{ "@type": RETRY_INFO, "retryDelay": delay }]));
+            json!({ "@type": RETRY_INFO, "retryDelay": delay })
+        });
+        let violation =
+            self.violation().map(|description| json!({ "@type": BAD_REQUEST, "fieldViolations": [{ "description": description }] }));
+        let details: Vec<Json> = retry.into_iter().chain(violation).collect();
+        let mut status = json!({ "code": self.code, "message": self.message });
+        if let (false, Some(status)) = (details.is_empty(), status.as_object_mut()) {
+            status.insert("details".to_owned(), details.into());
         }
         status.to_string().into_bytes()
     }
@@ -113,6 +127,21 @@ pub fn from_details_header(value: &[u8]) -> Option<RpcStatus> {
 /// The part of a message that is carried on: at most [`MAX_MESSAGE_LEN`] bytes, whole characters.
 pub(super) fn clip(message: &str) -> &str {
     message.get(..message.floor_char_boundary(MAX_MESSAGE_LEN)).unwrap_or(message)
+}
+
+fn detail(type_url: &str, value: &[u8]) -> Vec<u8> {
+    let mut any = Vec::new();
+    wire::push_len(&mut any, 1, type_url.as_bytes());
+    wire::push_len(&mut any, 2, value);
+    any
+}
+
+/// Of no field in particular: the message names the place.
+fn bad_request(description: &str) -> Vec<u8> {
+    let (mut violation, mut bad_request) = (Vec::new(), Vec::new());
+    wire::push_len(&mut violation, 2, description.as_bytes());
+    wire::push_len(&mut bad_request, 1, &violation);
+    bad_request
 }
 
 fn retry_info(delay: Duration) -> Vec<u8> {
@@ -174,7 +203,6 @@ fn json_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Code;
     use proptest::prelude::*;
     use prost::Message;
 
@@ -202,6 +230,35 @@ mod tests {
         assert_eq!(status.details[0].type_url, RETRY_INFO);
         let info = RetryInfo::decode(status.details[0].value.as_slice()).unwrap();
         assert_eq!(info.retry_delay, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct BadRequest {
+        #[prost(message, repeated, tag = "1")]
+        field_violations: Vec<FieldViolation>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct FieldViolation {
+        #[prost(string, tag = "1")]
+        field: String,
+        #[prost(string, tag = "2")]
+        description: String,
+    }
+
+    #[test]
+    fn bad_data_is_described_in_the_details() {
+        let refusal = Refusal::new(Code::InvalidArgument, "not protobuf");
+        let status = Status::decode(RpcStatus::from(&refusal).to_protobuf().as_slice()).unwrap();
+        let [detail] = status.details.as_slice() else { panic!("{status:?}") };
+        assert_eq!(detail.type_url, BAD_REQUEST);
+        let violations = BadRequest::decode(detail.value.as_slice()).unwrap().field_violations;
+        assert_eq!(violations, [FieldViolation { field: String::new(), description: "not protobuf".to_owned() }]);
+        let json: Json = serde_json::from_slice(&RpcStatus::from(&refusal).to_json()).unwrap();
+        assert_eq!(json["details"], json!([{"@type": BAD_REQUEST, "fieldViolations": [{"description": "not protobuf"}]}]));
+        assert!(
+            Status::decode(RpcStatus::from(&Refusal::new(Code::Unavailable, "later")).to_protobuf().as_slice()).unwrap().details.is_empty()
+        );
     }
 
     #[test]
