@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use stallspan::config::meaning::{Limits, Receiver};
+use stallspan::runtime::slow::LOOK;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::hostile::{END_HEADERS, HEADERS, block, frame, raw};
@@ -168,26 +170,35 @@ async fn a_byte_now_and_then_keeps_nobody() {
     until("all of it comes back", || hop.running.bytes_in_flight() == 0).await;
 }
 
+/// Others come again and again while one that was slow, and then came whole, is answered.
+async fn come_in_vain(hop: &Hop, recorder: &Recorder, gate: &Semaphore, mut stream: TcpStream, rest: &[u8], accepted: &str) {
+    until("most of it came", || hop.running.bytes_in_flight() == 80 * KB).await;
+    tokio::time::sleep(LOOK * 3).await;
+    let before = recorder.count();
+    stream.write_all(rest).await.unwrap();
+    until("it is on its way", || recorder.count() == before + 1).await;
+    let deadline = Instant::now() + LOOK * 3;
+    while Instant::now() < deadline {
+        for (answer, worth_another_try) in [over_grpc(hop, 50 * KB).await, over_http(hop, 50 * KB).await] {
+            assert!((answer == "8" || answer == "429") && worth_another_try, "{answer}");
+        }
+    }
+    assert_eq!(hop.running.bytes_in_flight(), 90 * KB);
+    gate.add_permits(1);
+    assert!(said(&mut stream, accepted).await.contains(accepted), "it was answered");
+    until("all of it comes back", || hop.running.bytes_in_flight() == 0).await;
+}
+
 #[tokio::test]
 async fn what_has_come_whole_is_never_let_go() {
     let (recorder, gate) = gate();
     let hop = patient_hop(recorder.clone(), 100 * KB).await;
-    // Slow first, then whole.
-    let mut stream = begin_grpc(&hop, 90 * KB, 80 * KB).await;
-    until("most of it came", || hop.running.bytes_in_flight() == 80 * KB).await;
-    tokio::time::sleep(stallspan::runtime::slow::LOOK * 3).await;
     let rest = framed(false, &bytes(90 * KB)).split_off(5 + 80 * KB);
-    stream.write_all(&frame(DATA, END_STREAM, 1, &rest)).await.unwrap();
-    until("it is on its way", || recorder.count() == 1).await;
-    let deadline = Instant::now() + stallspan::runtime::slow::LOOK * 3;
-    while Instant::now() < deadline {
-        for (answer, worth_another_try) in [over_grpc(&hop, 50 * KB).await, over_http(&hop, 50 * KB).await] {
-            assert!((answer == "8" || answer == "429") && worth_another_try, "{answer}");
-        }
-    }
-    gate.add_permits(1);
-    assert!(said(&mut stream, "grpc-status\u{1}0").await.contains("grpc-status\u{1}0"), "it was answered");
-    assert_eq!((recorder.bodies(), hop.running.bytes_in_flight()), (vec![bytes(90 * KB)], 0));
+    let grpc = begin_grpc(&hop, 90 * KB, 80 * KB).await;
+    come_in_vain(&hop, &recorder, &gate, grpc, &frame(DATA, END_STREAM, 1, &rest), "grpc-status\u{1}0").await;
+    let http = begin_http(&hop, 90 * KB, 80 * KB).await;
+    come_in_vain(&hop, &recorder, &gate, http, &rest, "HTTP/1.1 200").await;
+    assert_eq!(recorder.bodies(), [bytes(90 * KB), bytes(90 * KB)]);
 }
 
 #[tokio::test]
