@@ -1,12 +1,17 @@
 //! Collecting a request's body: within its size, its ticket and its time.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::{Bytes, BytesMut};
-use http_body::Body;
-use http_body_util::BodyExt;
+use http_body::{Body, Frame};
 use tokio::time::{Instant, timeout_at};
 
-use super::budget::Ticket;
+use super::budget::{OverBudget, Ticket};
 use super::problem::Problem;
+use crate::runtime::clock::instant_now;
+use crate::runtime::slow::LOOK;
 
 /// Room made at the second piece of a body, where its length is not known.
 const FIRST_ROOM: usize = 64 * 1024;
@@ -14,7 +19,7 @@ const FIRST_ROOM: usize = 64 * 1024;
 /// Reads a whole HTTP body of at most `limit` bytes.
 ///
 /// # Errors
-/// Too large, no room in the budget, too slow, or broken off.
+/// Too large, no room in the budget or let go for others, too slow, or broken off.
 pub async fn whole<B>(body: B, limit: usize, ticket: &mut Ticket, deadline: Instant) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -25,7 +30,7 @@ where
     }
     let mut pieces = Pieces::new(body, deadline);
     let mut collected = Collected::default();
-    while let Some(piece) = pieces.next().await? {
+    while let Some(piece) = pieces.next(ticket).await? {
         if piece.len() > limit.saturating_sub(collected.len()) {
             return Err(Problem::TooLarge { limit });
         }
@@ -33,39 +38,53 @@ where
         let expected = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
         collected.add(piece, expected.min(limit));
     }
+    ticket.keep()?;
     Ok(collected.into_bytes())
 }
 
 /// Data of a body, trailers skipped.
-pub struct Pieces<B> {
+struct Pieces<B> {
     body: B,
     deadline: Instant,
+    look: Instant,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
     /// `deadline`: when the whole body must have arrived.
-    pub fn new(body: B, deadline: Instant) -> Self {
-        Self { body, deadline }
+    fn new(body: B, deadline: Instant) -> Self {
+        Self { body, deadline, look: after_a_while() }
     }
 
-    /// The next piece, `None` at the end.
-    ///
-    /// # Errors
-    /// Too slow, or broken off.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+    /// The next piece, `None` at the end. `ticket` holds those before it.
+    async fn next(&mut self, ticket: &mut Ticket) -> Result<Option<Bytes>, Problem> {
         loop {
-            let frame = timeout_at(self.deadline, self.body.frame()).await.map_err(|_| Problem::Slow)?;
-            match frame {
-                None => return Ok(None),
-                Some(Err(_)) => return Err(Problem::Gone),
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
+            let until = self.deadline.min(self.look);
+            match timeout_at(until, poll_fn(|context| self.poll(context, ticket))).await {
+                Err(_) if self.deadline <= self.look => return Err(Problem::Slow),
+                Err(_) => {
+                    ticket.look();
+                    self.look = after_a_while();
                 }
+                Ok(frame) => match frame?.map(Frame::into_data) {
+                    None => return Ok(None),
+                    Some(Ok(data)) => return Ok(Some(data)),
+                    Some(Err(_trailers)) => {}
+                },
             }
         }
     }
+
+    fn poll(&mut self, context: &mut Context<'_>, ticket: &Ticket) -> Poll<Result<Option<Frame<Bytes>>, Problem>> {
+        if ticket.poll_let_go(context).is_ready() {
+            return Poll::Ready(Err(OverBudget::LetGo.into()));
+        }
+        Pin::new(&mut self.body).poll_frame(context).map(|frame| frame.transpose().map_err(|_| Problem::Gone))
+    }
+}
+
+fn after_a_while() -> Instant {
+    let now = instant_now();
+    now.checked_add(LOOK).unwrap_or(now)
 }
 
 /// Pieces put together. A body of one piece is never copied; room is made as bytes arrive, never ahead of them by

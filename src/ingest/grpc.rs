@@ -1,6 +1,7 @@
 //! OTLP/gRPC: one unary call is a head, one message behind five bytes, and trailers.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -122,10 +123,20 @@ impl Call {
         self.message.take(piece, &mut self.ticket, &door.house.buffers)
     }
 
+    /// Looks whether its message comes too slowly; whether it may be let go for others.
+    pub fn look(&mut self) -> bool {
+        self.ticket.look()
+    }
+
+    /// Ready once it was let go.
+    pub fn poll_let_go(&self, context: &Context<'_>) -> Poll<()> {
+        self.ticket.poll_let_go(context)
+    }
+
     /// The whole message has arrived: when it must be answered, and what is to be done for that.
     ///
     /// # Errors
-    /// It is not whole after all.
+    /// It is not whole after all, or was let go before.
     pub fn whole(
         self,
         door: &Arc<Door>,
@@ -133,6 +144,7 @@ impl Call {
     ) -> Result<(Instant, impl Future<Output = Result<Bytes, Refused>> + Send + 'static), Refused> {
         let Self { signal, coding, arrival, timeout, message, mut ticket } = self;
         let (compressed, mut message) = message.whole()?;
+        ticket.keep().map_err(Problem::from)?;
         if compressed && coding == Coding::Identity {
             return Err(Problem::Broken("a compressed message without grpc-encoding".to_owned()).into());
         }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::budget::OverBudget;
 use super::door::{Door, House, Refused};
 use super::grpc::{self, Call, Turned};
 use super::keepalive::{Due, Keepalive};
@@ -21,6 +22,7 @@ use super::running::Running;
 use crate::config::meaning::ServerKeepalive;
 use crate::framing::{Code, Event, Limits, PREFACE, Role, Session};
 use crate::runtime::clock::instant_now;
+use crate::runtime::slow::LOOK;
 use crate::runtime::{Io, Scratch, poll_send, scratch};
 
 /// HTTP/2 bytes a peer may send ahead on one stream …
@@ -56,6 +58,8 @@ pub async fn serve(io: Box<dyn Io>, first: Bytes, limit: usize, streams: u32, ke
         pongs: 0,
         ticked: now,
         armed: now,
+        look: None,
+        slow: false,
         stage: Stage::Serving,
         head: grpc::accepted_head(),
         trailers: grpc::accepted_trailers().into(),
@@ -121,6 +125,10 @@ struct Connection {
     ticked: Instant,
     /// When the timer fires.
     armed: Instant,
+    /// When the calls whose message is arriving are looked at, where there were any when the connection last waited.
+    look: Option<Instant>,
+    /// Some of them may be let go.
+    slow: bool,
     stage: Stage,
     /// Of accepted calls.
     head: Vec<u8>,
@@ -160,6 +168,9 @@ impl Connection {
                 // They may be the last ones.
                 self.armed = self.armed.min(self.keepalive.used(instant_now()).unwrap_or(self.armed));
             }
+            if self.slow {
+                self.end_let_go(context);
+            }
             self.answer(context);
             let written = self.poll_write(context);
             match (read, written) {
@@ -176,6 +187,9 @@ impl Connection {
 
     /// Does what is due. Whether the connection goes on; `None`: nothing was due, and the timer fires when something is.
     fn look_at_the_clock(&mut self, context: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Option<bool> {
+        if self.look.is_none() && !self.calls.is_empty() {
+            self.look_later(instant_now());
+        }
         if self.armed < timer.deadline() {
             timer.as_mut().reset(self.armed);
         }
@@ -190,9 +204,15 @@ impl Connection {
             }
         }
         self.end_overdue(now);
+        if self.look.is_some_and(|look| look <= now) {
+            self.look_at_arrivals(now);
+        }
         let arrival = self.calls.values().map(Call::arrives_by).min();
-        let due =
-            [self.keepalive.due(self.session.open_streams() > 0), arrival, self.running.due()].into_iter().flatten().min().unwrap_or(now);
+        let due = [self.keepalive.due(self.session.open_streams() > 0), arrival, self.running.due(), self.look]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now);
         // Never at once again: a clock that stands still must not keep the task busy.
         self.armed = due.max(now.checked_add(Duration::from_millis(1)).unwrap_or(due));
         timer.reset(self.armed);
@@ -232,6 +252,32 @@ impl Connection {
         }
         for stream in self.running.overdue(Some(now)) {
             self.turn_away(stream, Problem::TimedOut.into());
+        }
+    }
+
+    fn look_later(&mut self, now: Instant) {
+        let look = now.checked_add(LOOK).unwrap_or(now);
+        self.look = Some(look);
+        self.armed = self.armed.min(look);
+    }
+
+    /// Looks which of the messages that are arriving come too slowly.
+    fn look_at_arrivals(&mut self, now: Instant) {
+        (self.look, self.slow) = (None, false);
+        for call in self.calls.values_mut() {
+            self.slow |= call.look();
+        }
+        if !self.calls.is_empty() {
+            self.look_later(now);
+        }
+    }
+
+    /// Turns those away that were let go for others.
+    fn end_let_go(&mut self, context: &Context<'_>) {
+        let gone: Vec<u32> =
+            self.calls.iter().filter(|(_, call)| call.poll_let_go(context).is_ready()).map(|(stream, _)| *stream).collect();
+        for stream in gone {
+            self.turn_away(stream, Problem::OverBudget(OverBudget::LetGo).into());
         }
     }
 

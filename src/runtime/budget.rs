@@ -3,11 +3,17 @@
 //! A request holds a [`Ticket`] from its first byte until it is answered. The ticket grows with what has really
 //! arrived, never with what was announced, so a lying length prefix holds nothing. Copies made of it on its way (with the
 //! attributes, compressed) hold tickets of their own, taken from the request's [`Room`].
+//!
+//! Where the whole is used up, requests that hold bytes and of which hardly anything comes any more ([`Ticket::look`]) are
+//! let go for those that come, the largest first. Their bytes count as free at once; the memory is free as soon as their own
+//! task, which is woken, has dropped them. One that has come whole ([`Ticket::keep`]) is never let go.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::slow::{PROGRESS, Place, Slow};
 use crate::model::{Code, Refusal};
 
 /// A connection may hold at most one part in this many of the whole.
@@ -20,19 +26,31 @@ const ROOM_DELAY: Duration = Duration::from_secs(1);
 pub struct Budget {
     total: usize,
     used: AtomicUsize,
+    slow: Slow,
 }
 
 impl Budget {
     /// At most `total` bytes at a time.
     #[must_use]
     pub fn new(total: usize) -> Arc<Self> {
-        Arc::new(Self { total, used: AtomicUsize::new(0) })
+        Arc::new(Self { total, used: AtomicUsize::new(0), slow: Slow::default() })
     }
 
     /// Bytes held now.
     #[must_use]
     pub fn used(&self) -> usize {
         self.used.load(Ordering::SeqCst)
+    }
+
+    /// Takes `bytes` unless more than `limit` would be held then, also where all that are slow were let go.
+    fn take(&self, bytes: usize, limit: usize) -> bool {
+        let missing = || self.used().checked_add(bytes).map_or(usize::MAX, |wanted| wanted.saturating_sub(limit));
+        while !take_below(&self.used, bytes, limit) {
+            if !self.slow.make_room(missing) {
+                return false;
+            }
+        }
+        true
     }
 }
 
@@ -50,6 +68,8 @@ pub enum OverBudget {
     Whole,
     /// This connection has its part already.
     Connection,
+    /// The whole is used up, and this request held bytes of it while hardly anything more of it came.
+    LetGo,
 }
 
 impl From<OverBudget> for Refusal {
@@ -57,6 +77,9 @@ impl From<OverBudget> for Refusal {
         let whose = match which {
             OverBudget::Whole => "all requests in flight use limits.memory_mib up",
             OverBudget::Connection => "the requests in flight on this connection use its part of limits.memory_mib up",
+            OverBudget::LetGo => {
+                "too little of the request came while all requests in flight used limits.memory_mib up: it was let go for others"
+            }
         };
         Self::new(Code::ResourceExhausted, whose).retry_after(ROOM_DELAY)
     }
@@ -72,7 +95,12 @@ impl Share {
     /// A ticket for nothing yet.
     #[must_use]
     pub fn ticket(self: &Arc<Self>) -> Ticket {
-        Ticket { share: Arc::clone(self), bytes: 0, beside: None }
+        Ticket::new(self, None)
+    }
+
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::SeqCst);
+        self.budget.used.fetch_sub(bytes, Ordering::SeqCst);
     }
 }
 
@@ -92,7 +120,7 @@ impl Room {
     /// it "for now" would refuse it for ever.
     pub fn copy(&self, bytes: usize) -> Result<Copy, OverBudget> {
         let Some(share) = &self.share else { return Ok(Copy(None)) };
-        let mut ticket = Ticket { share: Arc::clone(share), bytes: 0, beside: Some(self.beside) };
+        let mut ticket = Ticket::new(share, Some(self.beside));
         ticket.grow(bytes)?;
         Ok(Copy(Some(ticket)))
     }
@@ -135,23 +163,41 @@ pub struct Ticket {
     bytes: usize,
     /// Of a copy: what its request holds already.
     beside: Option<usize>,
+    /// What it held at the last look.
+    seen: Option<usize>,
+    /// Where it is slow.
+    place: Option<Arc<Place>>,
+    let_go: bool,
 }
 
 impl Ticket {
+    fn new(share: &Arc<Share>, beside: Option<usize>) -> Self {
+        Self { share: Arc::clone(share), bytes: 0, beside, seen: None, place: None, let_go: false }
+    }
+
     /// Takes `bytes` more.
     ///
     /// A request that is alone on its connection may exceed the connection's part: its size has a limit of its own,
     /// and refusing it "for now" would refuse it for ever.
     ///
     /// # Errors
-    /// Where there is no room; the ticket is unchanged then.
+    /// Where there is no room, not even once all slow requests were let go; the ticket is unchanged then. And where this
+    /// request was itself let go.
     pub fn grow(&mut self, bytes: usize) -> Result<(), OverBudget> {
-        let Budget { total, used } = &*self.share.budget;
+        // Not in its place meanwhile, so that it is not let go for itself.
+        let place = self.leave_place()?;
+        let taken = self.take(bytes);
+        self.return_to(place);
+        taken
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        let budget = &self.share.budget;
         let alone = self.beside.unwrap_or(0).saturating_add(self.bytes).saturating_add(bytes);
-        if !take_below(&self.share.held, bytes, (total / CONNECTION_PARTS).max(alone)) {
+        if !take_below(&self.share.held, bytes, (budget.total / CONNECTION_PARTS).max(alone)) {
             return Err(OverBudget::Connection);
         }
-        if !take_below(used, bytes, self.beside.map_or(*total, |_| alone.max(*total))) {
+        if !budget.take(bytes, self.beside.map_or(budget.total, |_| alone.max(budget.total))) {
             self.share.held.fetch_sub(bytes, Ordering::SeqCst);
             return Err(OverBudget::Whole);
         }
@@ -167,16 +213,64 @@ impl Ticket {
 
     /// Gives back what exceeds `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
-        let back = self.bytes.saturating_sub(bytes);
-        self.share.held.fetch_sub(back, Ordering::SeqCst);
-        self.share.budget.used.fetch_sub(back, Ordering::SeqCst);
+        let Ok(place) = self.leave_place() else { return };
+        self.share.give_back(self.bytes.saturating_sub(bytes));
         self.bytes = self.bytes.min(bytes);
+        self.return_to(place);
+    }
+
+    /// To be called every [`super::slow::LOOK`] while more of the request is to come: where less than [`PROGRESS`] came since
+    /// the last time, it may be let go from now on; otherwise, no longer. Whether it may.
+    pub fn look(&mut self) -> bool {
+        let came = self.seen.replace(self.bytes).map(|seen| self.bytes.saturating_sub(seen));
+        if came.is_some_and(|came| came < PROGRESS) && self.bytes > 0 {
+            if self.place.is_none() {
+                self.place = Some(self.share.budget.slow.enter(self.bytes, &self.share));
+            }
+            return true;
+        }
+        self.leave_place().is_err()
+    }
+
+    /// Ready once it was let go; the context's task is woken then.
+    pub fn poll_let_go(&self, context: &Context<'_>) -> Poll<()> {
+        match &self.place {
+            _ if self.let_go => Poll::Ready(()),
+            Some(place) => place.poll(context),
+            None => Poll::Pending,
+        }
+    }
+
+    /// All of the request has come: it is not let go any more.
+    ///
+    /// # Errors
+    /// It was.
+    pub fn keep(&mut self) -> Result<(), OverBudget> {
+        self.leave_place().map(|_| ())
     }
 
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Leaves its place among the slow ones, if it has one.
+    fn leave_place(&mut self) -> Result<Option<Arc<Place>>, OverBudget> {
+        let place = self.place.take();
+        if place.as_ref().is_some_and(|place| !self.share.budget.slow.take_out(self.bytes, place)) {
+            // Whoever let it go gave its bytes back.
+            (self.bytes, self.let_go) = (0, true);
+        }
+        if self.let_go { Err(OverBudget::LetGo) } else { Ok(place) }
+    }
+
+    /// Returns to the place it left, if it had one.
+    fn return_to(&mut self, place: Option<Arc<Place>>) {
+        self.place = place.filter(|_| self.bytes > 0);
+        if let Some(place) = &self.place {
+            self.share.budget.slow.enter_again(self.bytes, place);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod pem;
 pub mod pulse;
 pub mod scratch;
 pub mod shutdown;
+pub mod slow;
 pub mod tasks;
 pub mod thread;
 

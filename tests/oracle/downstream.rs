@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -58,11 +58,22 @@ impl Downstream {
 
     /// Until dropped: then the port is closed and all connections are cut.
     async fn live(&self) {
-        let listener = socket(self.address).unwrap().listen(64).unwrap();
+        let listener = self.listen().await;
         let mut connections = JoinSet::new();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             connections.spawn(self.clone().serve(stream));
+        }
+    }
+
+    /// A connection of somebody else may stand on the port for a moment: then downstream stays dead a little longer.
+    async fn listen(&self) -> TcpListener {
+        loop {
+            match socket(self.address).and_then(|socket| socket.listen(64)) {
+                Ok(listener) => return listener,
+                Err(taken) if taken.kind() == std::io::ErrorKind::AddrInUse => tokio::time::sleep(DEAD).await,
+                Err(error) => panic!("{}: {error}", self.address),
+            }
         }
     }
 

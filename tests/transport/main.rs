@@ -27,5 +27,6 @@ mod peers;
 mod proxy;
 mod rig;
 mod shutdown;
+mod slow_in;
 mod tls;
 mod unix;
