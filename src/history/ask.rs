@@ -5,7 +5,7 @@ use super::clock::Newest;
 use super::entry::Entry;
 use super::merge::merge;
 use super::overlay::{Events, View, union};
-use super::slice::{Near, between, between_onto, share};
+use super::slice::{Near, between_onto, share};
 use super::store::Store;
 use super::tally::{Blames, Pick, Picks};
 use crate::model::{Culprit, DelayKind, Mono, Stall, Subject, Wall, Window};
@@ -47,7 +47,7 @@ impl Store {
             return Window::default();
         }
         match subjects {
-            [only] => self.one(*only, self.entries.get(only), start, end, &mut Near::default()),
+            [only] => self.one(*only, self.entries.get(only), start, end),
             several => self.several(several, start, end),
         }
     }
@@ -62,38 +62,27 @@ impl Store {
         Look { store: self, subjects, only, clock: self.clock.newest(), near: Near::default() }
     }
 
-    fn one(&self, subject: Subject, entry: Option<&Entry>, start: Mono, end: Mono, near: &mut Near) -> Window {
-        let Some(mut view) = self.view(subject, entry, start, end, near) else { return Window::default() };
-        let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &[]);
-        let mut window = view.window(&mut picks);
-        if view.has_events() {
-            self.blame(&mut window, |blames| view.blame(blames), &[]);
-            window.stalls = self.stalls_of(&picks);
-        }
+    fn one(&self, subject: Subject, entry: Option<&Entry>, start: Mono, end: Mono) -> Window {
+        let mut window = Window::default();
+        self.one_onto(&mut window, (subject, entry), start, end, &mut Near::default());
         window
     }
 
     /// The same, written where it is wanted.
     fn one_onto(&self, window: &mut Window, (subject, entry): (Subject, Option<&Entry>), start: Mono, end: Mono, near: &mut Near) {
-        let Some(entry) = entry else {
-            *window = self.one(subject, entry, start, end, near);
-            return;
-        };
         *window = Window::default();
-        entry.series.note_asked(self.now);
-        let polled = between_onto(window, &entry.series, start, end, near).is_some();
-        if polled && entry.lacks_something() {
-            let lacking = share(entry.missing(start.0, end.0), end.since(start).max(1));
-            window.coverage = (window.coverage - lacking).max(0.0);
+        if is_unknown(subject, entry) {
+            return;
         }
+        let polled = entry.is_some_and(|entry| self.polled_onto(window, entry, start, end, near));
         // Before single waits can be known, or where none were ever seen, readings answer at once.
-        let known_from = self.known_from(Some(entry));
+        let known_from = self.known_from(entry);
         if self.sight.is_blind() || known_from > end.0 {
             return;
         }
         let cut = Cut { start: start.0, end: end.0 };
-        let sight = (&self.sight, container_of(subject, Some(entry)));
-        let events = Events::of(polled.then_some(&mut *window), entry.single_waits(), sight, known_from, cut);
+        let sight = (&self.sight, container_of(subject, entry));
+        let events = Events::of(polled.then_some(&mut *window), entry.and_then(Entry::single_waits), sight, known_from, cut);
         if let Some(events) = events {
             let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &[]);
             events.onto(window, polled, &mut picks);
@@ -102,8 +91,19 @@ impl Store {
         }
     }
 
+    /// What the readings say, onto an empty window; false where they say nothing.
+    fn polled_onto(&self, window: &mut Window, entry: &Entry, start: Mono, end: Mono, near: &mut Near) -> bool {
+        entry.series.note_asked(self.now);
+        let polled = between_onto(window, &entry.series, start, end, near).is_some();
+        if polled && entry.lacks_something() {
+            let lacking = share(entry.missing(start.0, end.0), end.since(start).max(1));
+            window.coverage = (window.coverage - lacking).max(0.0);
+        }
+        polled
+    }
+
     fn several(&self, subjects: &[Subject], start: Mono, end: Mono) -> Window {
-        let view_of = |subject: &Subject| self.view(*subject, self.entries.get(subject), start, end, &mut Near::default());
+        let view_of = |subject: &Subject| self.view(*subject, self.entries.get(subject), start, end);
         let mut views: Vec<Option<View<'_>>> = subjects.iter().map(view_of).collect();
         let own = self.names.keys_of(subjects);
         let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &own);
@@ -118,20 +118,17 @@ impl Store {
         merged
     }
 
-    /// What is known of a subject. A task of which nothing is known never waited, where all waits are seen.
-    fn view<'s>(&'s self, subject: Subject, entry: Option<&'s Entry>, start: Mono, end: Mono, near: &mut Near) -> Option<View<'s>> {
-        if entry.is_none() && !matches!(subject, Subject::Task(_)) {
+    /// What is known of a subject.
+    fn view<'s>(&'s self, subject: Subject, entry: Option<&'s Entry>, start: Mono, end: Mono) -> Option<View<'s>> {
+        if is_unknown(subject, entry) {
             return None;
         }
-        let cut = Cut { start: start.0, end: end.0 };
-        let polled = entry.and_then(|entry| {
-            entry.series.note_asked(self.now);
-            let window = between(&entry.series, start, end, near)?;
-            let lacking = share(entry.missing(start.0, end.0), end.since(start).max(1));
-            Some(Window { coverage: (window.coverage - lacking).max(0.0), ..window })
-        });
+        let mut window = Window::default();
+        let polled = entry.is_some_and(|entry| self.polled_onto(&mut window, entry, start, end, &mut Near::default()));
         let waits = entry.and_then(|entry| entry.single_waits());
-        Some(View::new(polled, waits, (&self.sight, container_of(subject, entry)), self.known_from(entry), cut))
+        let sight = (&self.sight, container_of(subject, entry));
+        let cut = Cut { start: start.0, end: end.0 };
+        Some(View::new(polled.then_some(window), waits, sight, self.known_from(entry), cut))
     }
 
     /// From when on a subject's single waits are known.
@@ -207,6 +204,11 @@ impl Look<'_> {
     pub fn store(&self) -> &Store {
         self.store
     }
+}
+
+/// Whether nothing can be told. A task of which nothing is known never waited, where all waits are seen.
+fn is_unknown(subject: Subject, entry: Option<&Entry>) -> bool {
+    entry.is_none() && !matches!(subject, Subject::Task(_))
 }
 
 /// Of whom something has to be lost for it to be lost of this subject.

@@ -38,13 +38,8 @@ pub(super) struct Near {
     right: usize,
 }
 
-/// The window of a series; `None` where nothing of it lies between readings, or `end` is before `start`.
-pub(super) fn between(series: &Series, start: Mono, end: Mono, near: &mut Near) -> Option<Window> {
-    let mut window = Window::default();
-    between_onto(&mut window, series, start, end, near).map(|()| window)
-}
-
-/// The same onto an empty window, which stays empty for `None`.
+/// The window of a series onto an empty one; `None`, and it stays empty, where nothing of the series lies between readings, or `end`
+/// is before `start`.
 #[inline]
 pub(super) fn between_onto(window: &mut Window, series: &Series, start: Mono, end: Mono, near: &mut Near) -> Option<()> {
     let newest = series.newest()?.0;
@@ -254,6 +249,11 @@ pub(super) fn share(part: u64, whole: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::model::{ContainerKey, Evidence, Reading, Subject, Totals};
+
+    fn between(series: &Series, start: Mono, end: Mono, near: &mut Near) -> Option<Window> {
+        let mut window = Window::default();
+        between_onto(&mut window, series, start, end, near).map(|()| window)
+    }
 
     /// A reading in the shorthand of these tests: time, CPU wait, block I/O wait, throttled clock, tasks.
     type Short = (u64, Option<u64>, Option<u64>, Option<u64>, u32);
