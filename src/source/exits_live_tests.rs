@@ -199,8 +199,22 @@ fn without_exits_a_lost_end_is_told_as_a_lower_bound() {
     assert!(window.delay_ns.0[0].is_some(), "a lower bound is told: {window:?}");
 }
 
+/// In a process of its own: there no other test makes children, and their ends disturb no other test.
 #[test]
 fn forced_reuses_of_one_pid_are_told_apart() {
+    const ALONE: &str = "STALLSPAN_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return reuse_one_pid();
+    }
+    let name = std::thread::current().name().unwrap().to_owned();
+    let arguments = ["--exact", name.as_str(), "--nocapture"];
+    let ended = Command::new(std::env::current_exe().unwrap()).args(arguments).env(ALONE, "1").output().unwrap();
+    let words = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && words.contains("1 passed"), "{words}{}", String::from_utf8_lossy(&ended.stderr));
+    print!("{words}");
+}
+
+fn reuse_one_pid() {
     const REUSES: usize = 10_000;
     let exits = Exits::begin(&host(&sources(Method::Taskstats)), None);
     until("the listener knows", || exits.status().is_some());
