@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::host::{Host, SocketDiag};
 use crate::model::{Mono, Peer};
+use crate::parse::cgroup::membership::Membership;
 use crate::runtime::Tasks;
 use crate::runtime::clock::mono_now;
 
@@ -19,6 +20,9 @@ use crate::runtime::clock::mono_now;
 const MAX_KNOWN: usize = 4_096;
 /// The search may take this part of one CPU: after one that took a millisecond the next begins in twenty.
 const PAUSE_FACTOR: u64 = 20;
+/// Looks before holders are said to live apart: a new process shows the root's cgroups for an instant, before it is in its
+/// parent's (`copy_process`, kernel/fork.c).
+const LOOKS: u32 = 4;
 
 /// The kernel's word on senders of this host.
 #[derive(Debug)]
@@ -88,13 +92,32 @@ impl Owners {
     }
 }
 
-/// The process that holds the socket; of several that share it the oldest pid, where they live in the same cgroups.
+/// The process that holds the socket; of several that share it the oldest, where they live in the same cgroups.
 fn owner(host: &Host, socket: u64) -> Option<u32> {
-    let holders = host.socket_holders(socket).ok()?;
-    let first = *holders.first()?;
-    let home = host.memberships(first).ok()?;
-    let together = holders.iter().skip(1).all(|pid| host.memberships(*pid).is_ok_and(|other| other == home));
-    together.then_some(first)
+    (0..LOOKS).find_map(|_| look(host, socket)).flatten()
+}
+
+/// One look at who holds the socket now; `None` where they live in different cgroups.
+fn look(host: &Host, socket: u64) -> Option<Option<u32>> {
+    let mut oldest: Option<(u64, u32)> = None;
+    let mut home = None;
+    for pid in host.socket_holders(socket).unwrap_or_default() {
+        let Some((started, cgroups)) = holder(host, pid, socket) else { continue };
+        if *home.get_or_insert_with(|| cgroups.clone()) != cgroups {
+            return None;
+        }
+        oldest = Some(oldest.map_or((started, pid), |oldest| oldest.min((started, pid))));
+    }
+    Some(oldest.map(|(_, pid)| pid))
+}
+
+/// When a holder of the socket started, and where it lives. `None` where it has let go of the socket meanwhile, as children
+/// do that inherited it: files are closed before cgroups are left (`do_exit`, kernel/exit.c), so who still holds it lived
+/// where it was read.
+fn holder(host: &Host, pid: u32, socket: u64) -> Option<(u64, Vec<Membership>)> {
+    let cgroups = host.memberships(pid).ok()?;
+    let started = host.stat(pid).ok()?.start_ticks;
+    host.holds_socket(pid, socket).then_some((started, cgroups))
 }
 
 impl Found {
@@ -160,6 +183,22 @@ mod tests {
         assert_eq!(owners.known(greeted), greeted, "nobody has asked yet");
         assert_eq!(search(&owners, greeted).await.and_then(|peer| peer.pid), Some(std::process::id()));
         assert_eq!(owners.known(greeted).pid, Some(std::process::id()));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_sender_whose_children_come_and_go_is_known_in_each_search() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = listener.local_addr().unwrap();
+        // Each child inherits the socket, and is gone at once.
+        let script = format!("exec 3<>/dev/tcp/127.0.0.1/{}; while :; do (:); done", here.port());
+        let mut parent = std::process::Command::new("bash").args(["-c", &script]).spawn().unwrap();
+        let (_server, from) = listener.accept().await.unwrap();
+        let socket = SocketDiag::open().unwrap().inode(from, here).unwrap();
+        let host = Host::open(Path::new("/proc"), Path::new("/sys/fs/cgroup")).unwrap();
+        let told: Vec<Option<u32>> = (0..500).map(|_| owner(&host, socket)).collect();
+        parent.kill().and_then(|()| parent.wait()).unwrap();
+        let other = told.iter().filter(|told| **told != Some(parent.id())).count();
+        assert_eq!(other, 0, "{told:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -113,6 +113,12 @@ impl Host {
         sockets::holders(&self.proc, inode)
     }
 
+    /// Whether the process holds the socket with this inode. Looks through its open files.
+    #[must_use]
+    pub fn holds_socket(&self, pid: u32, inode: u64) -> bool {
+        sockets::is_holder(&self.proc, pid, inode)
+    }
+
     /// The CPUs that a process's main thread may run on, a bit each, the lowest word first; empty where that is not told.
     pub fn allowed_cpus(&self, pid: u32) -> Result<Vec<u32>, HostError> {
         process::status(&self.proc, pid, &pid.to_string()).map(|status| status.cpus_allowed)

@@ -66,26 +66,18 @@ impl SocketDiag {
 /// Processes that hold the socket with this inode, ascending: those of the agent's network namespace only, for in it the
 /// socket was made. A process may hold a socket of another namespace; such a holder is not found.
 pub(super) fn holders(proc: &Root, inode: u64) -> Result<Vec<u32>, HostError> {
-    let wanted = format!("socket:[{inode}]").into_bytes();
+    let wanted = target(inode);
     let own = proc.link("self/ns/net").map_err(|errno| HostError::file(proc.path("self/ns/net"), errno))?;
     let mut pids = Vec::new();
     process::pids(proc, &mut pids)?;
-    let (mut found, mut looked) = (Vec::new(), 0_usize);
+    let (mut found, mut left) = (Vec::new(), MAX_FILES);
     for pid in pids {
         // A process that is gone, or that the agent may not look into, holds nothing that can be told.
-        if proc.link(&format!("{pid}/ns/net")).is_ok_and(|namespace| namespace == own)
-            && let Ok(files) = proc.open_dir(&format!("{pid}/fd"))
-        {
-            let _listed = entries(&files, |name, _| {
-                looked = looked.saturating_add(1);
-                if readlinkat(&files, name, Vec::new()).is_ok_and(|target| target.as_bytes() == wanted) {
-                    found.push(pid);
-                    return Walk::Stop;
-                }
-                if looked < MAX_FILES { Walk::Go } else { Walk::Stop }
-            });
+        let same_namespace = proc.link(&format!("{pid}/ns/net")).is_ok_and(|namespace| namespace == own);
+        if same_namespace && holds(proc, pid, &wanted, &mut left) {
+            found.push(pid);
         }
-        if looked >= MAX_FILES {
+        if left == 0 {
             // Half a search could name one holder of several.
             return Err(HostError::malformed(Place::File(proc.path(""))));
         }
@@ -94,6 +86,28 @@ pub(super) fn holders(proc: &Root, inode: u64) -> Result<Vec<u32>, HostError> {
         }
     }
     Ok(found)
+}
+
+/// Whether the process holds the socket with this inode.
+pub(super) fn is_holder(proc: &Root, pid: u32, inode: u64) -> bool {
+    holds(proc, pid, &target(inode), &mut { MAX_FILES })
+}
+
+/// What the link of such a socket's open file says.
+fn target(inode: u64) -> Vec<u8> {
+    format!("socket:[{inode}]").into_bytes()
+}
+
+/// Looks through at most `left` open files.
+fn holds(proc: &Root, pid: u32, wanted: &[u8], left: &mut usize) -> bool {
+    let Ok(files) = proc.open_dir(&format!("{pid}/fd")) else { return false };
+    let mut found = false;
+    let _listed = entries(&files, |name, _| {
+        *left = left.saturating_sub(1);
+        found = readlinkat(&files, name, Vec::new()).is_ok_and(|target| target.as_bytes() == wanted);
+        if found || *left == 0 { Walk::Stop } else { Walk::Go }
+    });
+    found
 }
 
 #[cfg(test)]
