@@ -67,6 +67,7 @@ pub struct Hop {
     pub(super) own_spans: bool,
     /// Enriched requests are written into these.
     pub(super) buffers: Buffers,
+    /// What enriching a request leaves to the next one.
     pub(super) kept: Mutex<Kept>,
 }
 

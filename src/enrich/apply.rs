@@ -43,19 +43,20 @@ pub struct Skipped {
     pub over_limit: u64,
 }
 
-/// Enriches a scanned request. `targets`: what [`Scan::identify`] said.
-#[must_use]
-pub fn apply(scan: &Scan, targets: &[Option<Match>], view: &dyn NodeView, settings: &Settings) -> Enriched {
-    apply_onto(scan, targets, view, settings, &mut Kept::default(), Vec::with_capacity)
-}
-
 /// What one request leaves to the next: the run of attributes written last, which mostly fits, and empty buffers.
 #[derive(Debug, Default)]
 pub struct Kept {
     run: Run,
     events: Vec<u8>,
     scratch: Vec<u8>,
+    /// Time and length of the waits that become events, with their index in the window.
     chosen: Vec<((Wall, u64), usize)>,
+}
+
+/// Enriches a scanned request. `targets`: what [`Scan::identify`] said.
+#[must_use]
+pub fn apply(scan: &Scan, targets: &[Option<Match>], view: &dyn NodeView, settings: &Settings) -> Enriched {
+    apply_onto(scan, targets, view, settings, &mut Kept::default(), Vec::with_capacity)
 }
 
 /// The same onto a buffer of the caller's: `buffer` is asked for one with room for so many bytes, if one is needed.
@@ -80,10 +81,7 @@ pub fn apply_onto(
         view,
         settings,
         splice: Splice::onto(buffer(expected_length(scan, matched, settings)), &scan.body),
-        run: &mut kept.run,
-        events: &mut kept.events,
-        scratch: &mut kept.scratch,
-        chosen: &mut kept.chosen,
+        kept,
         bars: Bars::default(),
         left: settings.max_added,
         enriched: 0,
@@ -174,11 +172,7 @@ struct Writer<'a> {
     view: &'a dyn NodeView,
     settings: &'a Settings,
     splice: Splice<'a>,
-    run: &'a mut Run,
-    events: &'a mut Vec<u8>,
-    scratch: &'a mut Vec<u8>,
-    /// Time and length of the waits that become events, with their index in the window.
-    chosen: &'a mut Vec<((Wall, u64), usize)>,
+    kept: &'a mut Kept,
     /// Stall spans of the group being written.
     bars: Bars,
     /// Bytes that may still be added.
@@ -223,7 +217,7 @@ impl Writer<'_> {
     }
 
     fn guess(&self, spans: usize) -> usize {
-        spans.saturating_mul(self.run.len()).min(self.left)
+        spans.saturating_mul(self.kept.run.len()).min(self.left)
     }
 
     fn stamp(&mut self, resource: Extent, stamps: &[u8]) {
@@ -266,7 +260,7 @@ impl Writer<'_> {
         let body = self.scan.body();
         let mesh = asked.of(seen, span, || body.get(span.extent().begin..span.extent().end).unwrap_or_default());
         let measures = Measures::of(seen, mesh, duration, self.settings);
-        self.events.clear();
+        self.kept.events.clear();
         let bars = self.bars.mark();
         if measures.covered() && !seen.window.stalls.is_empty() {
             if let Some(events) = self.settings.events {
@@ -276,8 +270,8 @@ impl Writer<'_> {
                 self.stall_spans(seen, span, wanted, asked);
             }
         }
-        let run = self.run.render(&measures);
-        let Some(left) = self.left.checked_sub(run.len() + self.events.len()) else {
+        let run = self.kept.run.render(&measures);
+        let Some(left) = self.left.checked_sub(run.len() + self.kept.events.len()) else {
             self.bars.back_to(bars);
             self.over_limit += 1;
             return;
@@ -288,19 +282,26 @@ impl Writer<'_> {
         });
         self.enriched += 1;
         if span.carries_ours {
-            rewrite(&mut self.splice, self.scan.body(), span.extent(), run, self.events);
+            rewrite(&mut self.splice, self.scan.body(), span.extent(), run, &self.kept.events);
         } else {
-            self.splice.grow(span.extent(), [run, self.events]);
+            self.splice.grow(span.extent(), [run, &self.kept.events]);
         }
     }
 
     /// The longest waits of the span, in the order in which they stand on it.
     fn stall_events(&mut self, window: &Window, span: &SpanNote, settings: EventSettings, asked: &Asked<'_>) {
         self.choose(window, span, settings, asked);
-        for ((time, duration), index) in &*self.chosen {
+        for ((time, duration), index) in &self.kept.chosen {
             if let Some(stall) = window.stalls.get(*index) {
                 let culprit = stall.culprit.as_deref().map(clip);
-                attribute::push_stall_event(self.events, self.scratch, time.0, stall.kind.word(), seconds(*duration), culprit);
+                attribute::push_stall_event(
+                    &mut self.kept.events,
+                    &mut self.kept.scratch,
+                    time.0,
+                    stall.kind.word(),
+                    seconds(*duration),
+                    culprit,
+                );
             }
         }
     }
@@ -310,11 +311,11 @@ impl Writer<'_> {
     /// The longest waits of the span with their places on it, in the order of time.
     fn choose(&mut self, window: &Window, span: &SpanNote, settings: EventSettings, asked: &Asked<'_>) {
         let longest_first = window.stalls.iter().enumerate().filter(|(_, stall)| stall.duration_ns >= settings.min_wait_ns);
-        self.chosen.clear();
+        self.kept.chosen.clear();
         for (index, stall) in longest_first.take(settings.max_per_span.min(MAX_EVENTS)) {
-            self.chosen.push((place(stall, asked.wall(stall.begin), span), index));
+            self.kept.chosen.push((place(stall, asked.wall(stall.begin), span), index));
         }
-        self.chosen.sort_unstable();
+        self.kept.chosen.sort_unstable();
     }
 
     /// The same as spans. A span that came with ours went through a hop before, which made its stall spans, or is one itself.
@@ -323,7 +324,7 @@ impl Writer<'_> {
         let bytes = self.scan.body.get(extent.begin..extent.end).unwrap_or_default();
         let Some(parent) = Parent::of(bytes).filter(|_| !span.carries_ours) else { return };
         self.choose(&seen.window, span, settings, asked);
-        for ((start, duration), index) in &*self.chosen {
+        for ((start, duration), index) in &self.kept.chosen {
             if let Some(stall) = seen.window.stalls.get(*index) {
                 let stall_span = StallSpan {
                     kind: stall.kind.word(),

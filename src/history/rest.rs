@@ -145,6 +145,7 @@ impl Rest {
     /// A single wait has come that ended at `end`: points after it have taken it for rest until now.
     pub(super) fn note_wait(&mut self, end: u64, length: u64) {
         let (Some(first), Some(last)) = (self.points.front(), self.points.back()) else { return };
+        // Doubt reaches as far back as ahead.
         if end <= first.at.saturating_sub(first.until - first.at) || end > last.until {
             return;
         }

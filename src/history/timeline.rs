@@ -87,9 +87,6 @@ impl Timeline {
     /// Adds what lies inside `cut`.
     pub(super) fn measure(&self, cut: Cut, kind: DelayKind, picks: &mut Picks<'_>) -> Measured {
         let mut measured = Measured::default();
-        if self.newest().is_none_or(|newest| newest <= cut.start) {
-            return measured;
-        }
         for chunk in self.chunks_in(cut) {
             chunk.measure(cut, kind, &mut measured, picks);
         }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::budget::{OverBudget, Ticket};
 use super::problem::Problem;
-use crate::runtime::clock::instant_now;
+use crate::runtime::clock::{instant_now, later};
 use crate::runtime::slow::LOOK;
 
 /// Room made at the second piece of a body, where its length is not known.
@@ -52,7 +52,7 @@ struct Pieces<B> {
 impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
     /// `deadline`: when the whole body must have arrived.
     fn new(body: B, deadline: Instant) -> Self {
-        Self { body, deadline, look: after_a_while() }
+        Self { body, deadline, look: later(instant_now(), LOOK) }
     }
 
     /// The next piece, `None` at the end. `ticket` holds those before it.
@@ -63,7 +63,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
                 Err(_) if self.deadline <= self.look => return Err(Problem::Slow),
                 Err(_) => {
                     ticket.look();
-                    self.look = after_a_while();
+                    self.look = later(instant_now(), LOOK);
                 }
                 Ok(frame) => match frame?.map(Frame::into_data) {
                     None => return Ok(None),
@@ -80,11 +80,6 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
         }
         Pin::new(&mut self.body).poll_frame(context).map(|frame| frame.transpose().map_err(|_| Problem::Gone))
     }
-}
-
-fn after_a_while() -> Instant {
-    let now = instant_now();
-    now.checked_add(LOOK).unwrap_or(now)
 }
 
 /// Pieces put together. A body of one piece is never copied; room is made as bytes arrive, never ahead of them by

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 
 use super::door::Door;
 use super::http::Bounds;
@@ -21,7 +21,7 @@ use super::reply::Reply;
 use super::stream::{Activity, Watched, speaks_http2};
 use super::{http, unary};
 use crate::config::meaning::ServerKeepalive;
-use crate::runtime::clock::instant_now;
+use crate::runtime::clock::{instant_now, later};
 use crate::runtime::{Io, Spawner};
 
 /// Time for the first bytes where the protocol sets none.
@@ -189,13 +189,13 @@ async fn supervise<C>(
         // Who has not brought a whole head by the end of service has no request in flight.
         let (head, idle) = if stopping { (GOODBYE, GOODBYE) } else { (head, idle) };
         let overdue = || connection.activity.due(head, idle);
-        let look_again = leave_by.or_else(overdue).unwrap_or_else(|| after(LOOK_AGAIN));
+        let look_again = leave_by.or_else(overdue).unwrap_or_else(|| later(instant_now(), LOOK_AGAIN));
         tokio::select! {
             () = poll_fn(|context| poll(driven.as_mut(), context)) => return true,
             () = house.stop.wait(), if !stopping => {
                 stopping = true;
                 last_request(driven.as_mut());
-                leave_by = Some(after(GOODBYE));
+                leave_by = Some(later(instant_now(), GOODBYE));
             }
             () = house.end.wait() => return false,
             () = sleep_until(look_again) => {
@@ -208,17 +208,12 @@ async fn supervise<C>(
                     // is answered.
                     _ => {
                         last_request(driven.as_mut());
-                        leave_by = Some(after(GOODBYE));
+                        leave_by = Some(later(instant_now(), GOODBYE));
                     }
                 }
             }
         }
     }
-}
-
-fn after(delay: Duration) -> Instant {
-    let now = instant_now();
-    now.checked_add(delay).unwrap_or(now)
 }
 
 /// Ends an HTTP/1.1 connection. Closing while the peer still writes would make its kernel throw the answer away
@@ -253,6 +248,7 @@ mod tests {
     use std::pin::Pin as Pinned;
 
     use tokio::io::DuplexStream;
+    use tokio::time::Instant;
 
     use super::super::budget::{Budget, Share};
     use super::super::door::House;

@@ -17,7 +17,7 @@ use super::stream::Activity;
 use crate::model::{Refusal, Signal};
 use crate::otlp::json;
 use crate::otlp::status::{self, RpcStatus};
-use crate::runtime::clock::instant_now;
+use crate::runtime::clock::{instant_now, later};
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -80,7 +80,7 @@ where
     }
     let encoding = encoding.ok_or(Problem::UnknownType)?;
     let coding = coding_of(&head.headers)?;
-    let arrived_by = instant_now().checked_add(bounds.read_timeout).unwrap_or_else(instant_now);
+    let arrived_by = later(instant_now(), bounds.read_timeout);
     let mut ticket = door.share.ticket();
     let wire = tokio::select! {
         biased;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::meaning::ServerKeepalive;
+use crate::runtime::clock::later;
 use crate::runtime::pulse::{Beat, Pulse};
 
 /// PINGs that come too early until a client is cut off.
@@ -134,7 +135,7 @@ impl Keepalive {
         let old = self.leaves.is_some_and(|leaves| leaves <= now);
         match self.leave {
             Leave::No if old || self.idle_until(calls).is_some_and(|until| until <= now) => {
-                self.leave = Leave::Announced(now.checked_add(LAST_CALL).unwrap_or(now));
+                self.leave = Leave::Announced(later(now, LAST_CALL));
                 Some(Due::Announce)
             }
             Leave::Announced(until) if heard_of_it || until <= now => {

@@ -21,7 +21,7 @@ use super::problem::Problem;
 use super::running::Running;
 use crate::config::meaning::ServerKeepalive;
 use crate::framing::{Code, Event, Limits, PREFACE, Role, Session};
-use crate::runtime::clock::instant_now;
+use crate::runtime::clock::{instant_now, later};
 use crate::runtime::slow::LOOK;
 use crate::runtime::{Io, Scratch, poll_send, scratch};
 
@@ -256,7 +256,7 @@ impl Connection {
     }
 
     fn look_later(&mut self, now: Instant) {
-        let look = now.checked_add(LOOK).unwrap_or(now);
+        let look = later(now, LOOK);
         self.look = Some(look);
         self.armed = self.armed.min(look);
     }

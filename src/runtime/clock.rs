@@ -55,6 +55,12 @@ pub fn instant_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
+/// So much later; an instant that cannot be counted is none to wait for: `now`.
+#[must_use]
+pub fn later(now: tokio::time::Instant, delay: Duration) -> tokio::time::Instant {
+    now.checked_add(delay).unwrap_or(now)
+}
+
 /// CPU time of the calling thread, nanoseconds (`CLOCK_THREAD_CPUTIME_ID`).
 #[must_use]
 pub fn thread_cpu_now() -> u64 {
