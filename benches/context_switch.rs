@@ -1,5 +1,6 @@
 //! What the eBPF programs add to a context switch: two threads on one CPU pass a byte to and fro, with the programs in
-//! the kernel and without, in turn. Prints the median of the differences in CPU time a switch. Then two threads that run for
+//! the kernel and without, in turn. Prints the median of the differences in CPU time a switch, each from the mean of the runs
+//! without before and after it, and between which two values the middle half of them lies. Then two threads that run for
 //! 100 us each: what taking their records from the ring and writing them down costs at 10 000 switches a second. Needs root.
 #![allow(
     clippy::unwrap_used,
@@ -27,8 +28,9 @@ use stallspan::history::{Settings, Store};
 use stallspan::model::{ContainerKey, DelayKind, EventFields, Mono, Subject, Wait};
 use stallspan::source::bpf::{BpfSettings, BpfSource, Hierarchy, Record, Slot};
 
-const ROUNDS: u32 = 20_000;
-const PAIRS: usize = 15;
+/// Short, so that what else goes on in the machine is the same with and without.
+const ROUNDS: u32 = 4_000;
+const PAIRS: usize = 75;
 const CGROUPS: &str = "/sys/fs/cgroup/cpu";
 
 fn cpu_time() -> u64 {
@@ -162,22 +164,19 @@ fn main() {
     };
     let dir = |index: usize| dirs.get(index).map(PathBuf::as_path);
     let cases = [("host tasks", [None, None]), ("one container", [dir(0), dir(0)]), ("two containers", [dir(0), dir(1)])];
-    let mut added = cases.map(|_| Vec::new());
-    let mut plain = Vec::new();
+    let measure = || cases.map(|(_, places)| switches(places));
+    let (mut with, mut without) = (Vec::new(), vec![measure()]);
     for _ in 0..PAIRS {
-        let without = cases.map(|(_, places)| switches(places));
         let source = open();
-        let with = cases.map(|(_, places)| switches(places));
+        with.push(measure());
         drop(source);
-        plain.extend(without);
-        for (index, sum) in added.iter_mut().enumerate() {
-            sum.push(with[index] - without[index]);
-        }
+        without.push(measure());
     }
-    println!("a switch without programs: {:.0} ns", median(&mut plain));
-    for ((name, _), mut added) in cases.into_iter().zip(added) {
-        let least = added.iter().copied().fold(f64::MAX, f64::min);
-        println!("{name}: {:.0} ns more (least {least:.0})", median(&mut added));
+    println!("a switch without programs: {:.0} ns", quarters(without.iter().flatten().copied().collect())[1]);
+    for (case, (name, _)) in cases.into_iter().enumerate() {
+        let added = with.iter().zip(without.windows(2)).map(|(with, around)| with[case] - (around[0][case] + around[1][case]) / 2.0);
+        let [low, median, high] = quarters(added.collect());
+        println!("{name}: {median:.0} ns more ({low:.0} to {high:.0})");
     }
     let mut source = open();
     for slot in 1..=dirs.len() {
@@ -190,7 +189,8 @@ fn main() {
     }
 }
 
-fn median(values: &mut [f64]) -> f64 {
+/// The median, between the values a quarter lies below and a quarter above.
+fn quarters(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    [1, 2, 3].map(|quarter| values[values.len() * quarter / 4])
 }
