@@ -3,6 +3,7 @@
 use super::chunk::Cut;
 use super::clock::Newest;
 use super::entry::Entry;
+use super::frame::Frame;
 use super::merge::merge;
 use super::overlay::{Events, View, union};
 use super::slice::{Near, between_onto, share};
@@ -59,7 +60,7 @@ impl Store {
             [only] => Some((*only, self.entries.get(only))),
             _ => None,
         };
-        Look { store: self, subjects, only, clock: self.clock.newest(), near: Near::default() }
+        Look { store: self, subjects, only, clock: self.clock.newest(), near: Near::default(), asked: false, frame: None }
     }
 
     fn one(&self, subject: Subject, entry: Option<&Entry>, start: Mono, end: Mono) -> Window {
@@ -84,11 +85,31 @@ impl Store {
         let sight = (&self.sight, container_of(subject, entry));
         let events = Events::of(polled.then_some(&mut *window), entry.and_then(Entry::single_waits), sight, known_from, cut);
         if let Some(events) = events {
-            let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &[]);
+            let mut picks = self.picks();
             events.onto(window, polled, &mut picks);
-            self.blame(window, |blames| events.blame(blames), &[]);
-            window.stalls = self.stalls_of(&picks);
+            self.tell_whose(window, &events, &picks);
         }
+    }
+
+    fn picks(&self) -> Picks<'static> {
+        Picks::new(self.stalls.most, self.stalls.least_ns, &[])
+    }
+
+    fn tell_whose(&self, window: &mut Window, events: &Events<'_>, picks: &Picks<'_>) {
+        self.blame(window, |blames| events.blame(blames), &[]);
+        window.stalls = self.stalls_of(picks);
+    }
+
+    /// The windows like this one of somebody of whom something is read.
+    fn frame<'s>(
+        &'s self,
+        window: &Window,
+        (subject, entry): (Subject, Option<&'s Entry>),
+        between: (Mono, Mono),
+        near: &mut Near,
+    ) -> Option<Frame<'s>> {
+        let sight = (&self.sight, container_of(subject, entry));
+        Frame::around(window, entry?, sight, self.known_from(entry), between, near)
     }
 
     /// What the readings say, onto an empty window; false where they say nothing.
@@ -181,15 +202,34 @@ pub struct Look<'s> {
     only: Option<(Subject, Option<&'s Entry>)>,
     clock: Option<Newest>,
     near: Near,
+    /// Whether it was asked before: for one window alone a frame does not pay.
+    asked: bool,
+    frame: Option<Frame<'s>>,
 }
 
-impl Look<'_> {
+impl<'s> Look<'s> {
     /// As [`Store::window_of`].
     pub fn window(&mut self, window: &mut Window, start: Wall, end: Wall) {
         let mono = self.clock.and_then(|clock| Some((clock.to_mono(start)?, clock.to_mono(end)?)));
         match (self.only, mono) {
-            (Some(only), Some((from, to))) if start.0 > 0 && from <= to => self.store.one_onto(window, only, from, to, &mut self.near),
+            (Some(only), Some((from, to))) if start.0 > 0 && from <= to => self.one_onto(window, only, from, to),
             _ => *window = self.store.window_of(self.subjects, start, end),
+        }
+    }
+
+    fn one_onto(&mut self, window: &mut Window, only: (Subject, Option<&'s Entry>), start: Mono, end: Mono) {
+        let frame = self.frame.as_ref().filter(|frame| frame.holds(start, end));
+        if let Some(same) = frame.and_then(Frame::same) {
+            let mut picks = self.store.picks();
+            let events = same.onto(window, Cut { start: start.0, end: end.0 });
+            events.cpu_onto(window, &mut picks);
+            self.store.tell_whose(window, &events, &picks);
+            return;
+        }
+        let known = frame.is_some();
+        self.store.one_onto(window, only, start, end, &mut self.near);
+        if std::mem::replace(&mut self.asked, true) && !known {
+            self.frame = self.store.frame(window, only, (start, end), &mut self.near);
         }
     }
 

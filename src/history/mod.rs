@@ -13,6 +13,8 @@
 //! lost ──────► sight: when all waits were seen ──────┘
 //! ```
 //!
+//! For many windows of one subject (`ask::Look`) what is the same of those beside each other is kept (`frame`).
+//!
 //! * W(t) is the sum of the single waits' parts before t, and of the waits too short to be told one by one, which only
 //!   the polled totals know. U(t), the time in which anybody waited, and T(t), the throttled part, come from single waits
 //!   alone, as do the longest wait, culprits and stalls; where no event source saw, these are absent.
@@ -35,6 +37,7 @@ mod ask;
 mod chunk;
 mod clock;
 mod entry;
+mod frame;
 mod holes;
 mod merge;
 mod names;

@@ -110,6 +110,21 @@ impl<'a> Events<'a> {
         (enough || any && none_polled).then(|| Self { waits, cut, length, seen, fields: sight.fields() })
     }
 
+    /// What single waits answer where all of them were seen.
+    #[inline]
+    pub(super) fn of_all(waits: &'a Waits, sight: &Sight, cut: Cut) -> Self {
+        let length = cut.end - cut.start;
+        Self { waits: Some(waits), cut, length, seen: Seen { ns: length, hole: 0, instant: true }, fields: sight.fields() }
+    }
+
+    /// Writes the waits for a CPU, and nothing else.
+    #[inline]
+    pub(super) fn cpu_onto(&self, window: &mut Window, picks: &mut Picks<'_>) {
+        let (cpu, rest) = self.waits.map(|waits| waits.find_cpu(self.cut, picks)).unwrap_or_default();
+        let throttled = window.throttled_ns.take();
+        self.cpu(window, cpu, rest, throttled);
+    }
+
     /// Writes onto what the readings say, where they say anything, what single waits do; stalls and culprit are left to others.
     pub(super) fn onto(&self, window: &mut Window, polled: bool, picks: &mut Picks<'_>) {
         let polled = polled && window.coverage >= LEAST_POLLED;
@@ -118,16 +133,14 @@ impl<'a> Events<'a> {
         }
         let seen = if self.length == 0 { 1.0 } else { share(self.seen.ns, self.length) };
         let found = self.waits.map(|waits| waits.find(self.cut, picks)).unwrap_or_default();
-        let [cpu, ..] = found.measured;
         let throttled = window.throttled_ns.take();
         window.run_ns = None;
-        window.stalled_ns = Some(cpu.stalled);
-        window.longest_wait_ns = Some(cpu.longest);
         window.coverage = if polled { window.coverage.min(seen) } else { seen };
         window.resolution_ns = self.resolution(polled.then_some(window.resolution_ns));
         window.evidence = Some(Evidence::Bpf);
-        self.delays(window, &found);
-        self.parts_of_cpu(window, cpu, throttled);
+        self.memory(window, &found);
+        let ([cpu, ..], [rest, ..]) = (found.measured, found.rest);
+        self.cpu(window, cpu, rest, throttled);
     }
 
     /// Adds who ran while it waited for a CPU.
@@ -137,15 +150,19 @@ impl<'a> Events<'a> {
         }
     }
 
-    fn delays(&self, window: &mut Window, found: &Found) {
-        for ((kind, measured), rest) in KINDS.into_iter().zip(found.measured).zip(found.rest) {
-            if kind == DelayKind::Cpu || self.fields.memory {
-                window.delay_ns.set(kind, Some(measured.sums.waited.saturating_add(rest.unwrap_or(0))));
+    fn memory(&self, window: &mut Window, found: &Found) {
+        if self.fields.memory {
+            for ((kind, measured), rest) in KINDS.into_iter().zip(found.measured).zip(found.rest).skip(1) {
+                window.delay_ns.set(kind, Some(waited(measured, rest)));
             }
         }
     }
 
-    fn parts_of_cpu(&self, window: &mut Window, cpu: Measured, polled: Option<u64>) {
+    /// `polled`: the throttled part as the readings tell it.
+    fn cpu(&self, window: &mut Window, cpu: Measured, rest: Option<u64>, polled: Option<u64>) {
+        window.delay_ns.set(DelayKind::Cpu, Some(waited(cpu, rest)));
+        window.stalled_ns = Some(cpu.stalled);
+        window.longest_wait_ns = Some(cpu.longest);
         if self.fields.throttled {
             window.throttled_ns = Some(cpu.sums.throttled);
         } else {
@@ -166,6 +183,10 @@ impl<'a> Events<'a> {
             None => self.seen.hole,
         }
     }
+}
+
+fn waited(measured: Measured, rest: Option<u64>) -> u64 {
+    measured.sums.waited.saturating_add(rest.unwrap_or(0))
 }
 
 /// Time in which any of several waits: `parts` of each by begin.

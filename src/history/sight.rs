@@ -104,6 +104,14 @@ impl Sight {
         seen
     }
 
+    /// The largest part of `whole` around `inner` of which everything was seen and nothing lost.
+    pub(super) fn all_seen_around(&self, inner: Cut, whole: Cut, known_from: u64, container: Option<Subject>) -> Option<Cut> {
+        let stretch = self.stretches.iter().rev().find(|stretch| stretch.0 <= inner.start && inner.end <= stretch.1)?;
+        let seen = Cut { start: whole.start.max(stretch.0).max(known_from), end: whole.end.min(stretch.1) };
+        let none_lost = self.lost.of(container).after(seen.start).next().is_none_or(|hole| hole.0 >= seen.end);
+        (seen.start <= inner.start && none_lost).then_some(seen)
+    }
+
     /// Forgets what lies before `cutoff`, which then counts as not seen.
     pub(super) fn expire(&mut self, cutoff: u64) {
         self.lost.expire(cutoff);

@@ -1,5 +1,6 @@
 //! What happened between two instants: both cuts interpolated, their difference taken.
 
+use super::chunk::Cut;
 use super::series::{Era, OTHERS, RUN, Row, Series, THROTTLED, WHOLE};
 use crate::model::{DelayKind, Mono, Window};
 
@@ -62,6 +63,36 @@ pub(super) fn between_onto(window: &mut Window, series: &Series, start: Mono, en
     }
     sum.close(series, open);
     sum.finish(window, series, end.since(start))
+}
+
+/// What lies around a window.
+pub(super) struct Around {
+    /// The windows cut out between the same readings begin and end here, both ends inclusive.
+    pub(super) starts: Cut,
+    pub(super) ends: Cut,
+    /// Whether all between these readings is covered, and all that moved is CPU wait and run time.
+    pub(super) only_cpu_moved: bool,
+}
+
+/// `None` where the window does not lie between readings.
+pub(super) fn around(series: &Series, start: Mono, end: Mono, near: &mut Near) -> Option<Around> {
+    let (oldest, newest) = (series.oldest()?, series.newest()?);
+    if start < oldest || end > newest || start > end {
+        return None;
+    }
+    let left = series.rows_until(start.0, &mut near.left).checked_sub(1)?;
+    let right = series.rows_before(end.0, &mut near.right).max(left + 1);
+    let (row, next) = (series.row(left)?, series.row(left + 1)?);
+    let (before, last) = (series.row(right.checked_sub(1)?)?, series.row(right)?);
+    let first_end = if right == left + 1 { row.at } else { before.at + 1 };
+    let mut eras = series.eras(left, right);
+    let counted = |era: Era| era.known != 0 && (era.counted == WHOLE || era.known & OTHER_KINDS == 0);
+    let one_era = eras.next().is_some_and(|(era, ..)| counted(era)) && eras.next().is_none();
+    Some(Around {
+        starts: Cut { start: row.at, end: next.at - 1 },
+        ends: Cut { start: first_end, end: last.at },
+        only_cpu_moved: one_era && Series::only_cpu_moved(row, last),
+    })
 }
 
 /// The sum over the stretches of a window.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Settings, StallSettings, Store};
-use crate::model::{CulpritKey, DelayKind, EventFields, Evidence, Mono, OpenWait, Reading, Subject, TaskKey, Totals, Wait, Window};
+use crate::model::{CulpritKey, DelayKind, EventFields, Evidence, Mono, OpenWait, Reading, Subject, TaskKey, Totals, Wait, Wall, Window};
 
 const MS: u64 = 1_000_000;
 const START: u64 = 1_000_000 * MS;
@@ -171,7 +171,63 @@ fn readings(waits: &[Wait], short: &[u64], apart: u64) -> Vec<Reading> {
     short.iter().enumerate().map(reading).collect()
 }
 
+/// What rises from reading to reading: CPU wait, block I/O wait, reclaim, the throttled clock. Mostly nothing but the first.
+fn rises() -> impl Strategy<Value = Vec<[u64; 4]>> {
+    let seldom = || prop_oneof![8 => Just(0), 1 => 0..40 * MS];
+    prop::collection::vec([(0..3 * MS).boxed(), seldom().boxed(), seldom().boxed(), seldom().boxed()], 12)
+}
+
+/// A reading each 40 ms.
+fn read(store: &mut Store, rises: &[[u64; 4]], throttled_known: bool) {
+    let mut sum = [0; 4];
+    for (number, rise) in (0..).zip(rises) {
+        sum.iter_mut().zip(rise).for_each(|(sum, rise)| *sum += rise);
+        let mut totals = Totals { throttled_ns: throttled_known.then_some(sum[3]), ..Totals::default() };
+        let kinds = [DelayKind::Cpu, DelayKind::BlockIo, DelayKind::Reclaim];
+        kinds.into_iter().zip(sum).for_each(|(kind, sum)| totals.delay_ns.set(kind, Some(sum)));
+        let at = Mono(START + number * 40 * MS);
+        store.record(Reading { subject: ONE, at, totals, evidence: Evidence::Taskstats, tasks: 1, uncounted: 0, blur_ns: 0 });
+    }
+}
+
 proptest! {
+    #[test]
+    fn windows_beside_each_other_tell_the_same_as_each_alone(
+        waits in prop::collection::vec(wait(), 0..5),
+        open in prop::option::of((instant(), instant())),
+        rises in rises(),
+        (throttled_known, throttled, culprits, memory) in any::<(bool, bool, bool, bool)>(),
+        sees in prop::option::of((instant(), instant())),
+        holes in [prop::option::weighted(0.2, instant()), prop::option::weighted(0.2, instant())],
+        windows in prop::collection::vec((instant(), instant(), prop::collection::vec((0..40 * MS, 0..40 * MS), 1..12)), 1..6),
+    ) {
+        let mut store = Store::new(Settings { retention: Duration::from_secs(120), resolution: Duration::from_millis(1), memory: 64 << 20 });
+        store.tell_stalls(StallSettings { most: MOST, least_ns: MS });
+        let (from, until) = sees.map_or((START - MS, END + MS), |(one, other)| (one.min(other), one.max(other)));
+        store.events_begin(Mono(from), EventFields { throttled, culprits, memory, some_subjects: false });
+        read(&mut store, &rises, throttled_known);
+        record(&mut store, ONE, &waits);
+        if let Some((begin, at)) = open {
+            let wait = OpenWait { tid: 9, begin: Mono(begin.min(at)), throttled_ns: MS };
+            store.record_open_waits(ONE, &[wait], Mono(begin.max(at)));
+        }
+        store.events_until(Mono(until));
+        let [lost, missing] = holes;
+        lost.into_iter().for_each(|at| store.record_lost(Mono(at), Mono(at + MS)));
+        missing.into_iter().for_each(|at| store.record_missing(ONE, Mono(at), Mono(at + MS)));
+        for at in [START - 1_000 * MS, END + 1_000 * MS] {
+            store.observe_clock(Mono(at), Wall(at + MS));
+        }
+        let subjects = [ONE];
+        let (mut look, mut window) = (store.look(&subjects), Window::default());
+        let beside = |(one, other, by): (u64, u64, Vec<(u64, u64)>)| by.into_iter().map(move |by| (one + by.0, other + by.1));
+        for (one, other) in windows.into_iter().flat_map(beside) {
+            let (start, end) = (one.min(other), one.max(other));
+            look.window(&mut window, Wall(start + MS), Wall(end + MS));
+            prop_assert_eq!(&window, &store.window_mono(ONE, Mono(start), Mono(end)), "{}..{}", start - START, end - START);
+        }
+    }
+
     #[test]
     fn every_order_gives_what_the_rules_say(waits in waits(), seed in any::<u64>(), a in instant(), b in instant()) {
         let (start, end) = (a.min(b), a.max(b));

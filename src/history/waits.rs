@@ -19,6 +19,13 @@ struct Lane {
     rest: Rest,
 }
 
+impl Lane {
+    fn find(&self, cut: Cut, kind: DelayKind, picks: &mut Picks<'_>) -> (Measured, Option<u64>) {
+        let rest = self.rest.is_known().then(|| self.rest.between(cut.start, cut.end));
+        (self.ended.measure(cut, kind, picks), rest)
+    }
+}
+
 /// The single waits of one subject.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
@@ -86,12 +93,25 @@ impl Waits {
         let mut found = Found::default();
         let places = found.measured.iter_mut().zip(&mut found.rest);
         for ((kind, lane), (measured, rest)) in KINDS.into_iter().zip(&self.lanes).zip(places) {
-            *measured = lane.ended.measure(cut, kind, picks);
-            *rest = lane.rest.is_known().then(|| lane.rest.between(cut.start, cut.end));
+            (*measured, *rest) = lane.find(cut, kind, picks);
         }
         let [measured, ..] = &mut found.measured;
         self.add_open(cut, measured, picks);
         found
+    }
+
+    /// Whether nothing but waits for a CPU lies inside `cut`.
+    pub(super) fn only_cpu_in(&self, cut: Cut) -> bool {
+        let [_, others @ ..] = &self.lanes;
+        others.iter().all(|lane| lane.rest.between(cut.start, cut.end) == 0 && lane.ended.parts(cut).next().is_none())
+    }
+
+    /// The waits for a CPU inside `cut`, and what polled totals know beyond.
+    pub(super) fn find_cpu(&self, cut: Cut, picks: &mut Picks<'_>) -> (Measured, Option<u64>) {
+        let [lane, ..] = &self.lanes;
+        let (mut measured, rest) = lane.find(cut, DelayKind::Cpu, picks);
+        self.add_open(cut, &mut measured, picks);
+        (measured, rest)
     }
 
     fn add_open(&self, cut: Cut, measured: &mut Measured, picks: &mut Picks<'_>) {

@@ -108,9 +108,10 @@ fn enriched(stallspan: &Agent, sink: &Sink) -> Vec<(String, Value)> {
         one_by_one(&stallspan.grpc, 1, || request(100, SENDER, AGE));
         let arrived = Arrived::of(&sink.last());
         let added = arrived.on_all();
-        let known = added.iter().any(|(key, _)| *key == "stallspan.delay.cpu");
+        // Programs are loaded beside the start: before, spans get fewer attributes.
+        let seen = added.iter().any(|(key, value)| *key == "stallspan.source" && **value == Value::StringValue("bpf".to_owned()));
         let covered = added.iter().any(|(key, value)| *key == "stallspan.coverage" && **value == Value::DoubleValue(1.0));
-        if known && covered {
+        if seen && covered {
             Ok(added.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect())
         } else {
             Err(format!("{:?}", arrived.added))
