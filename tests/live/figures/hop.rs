@@ -21,8 +21,17 @@ struct Measured<'a> {
 
 #[test]
 fn cpu_time_a_span_against_the_collector() {
+    compare(&Systems::start("auto", "bpf"));
+}
+
+/// With fewer attributes a span, to write and for the Collector to add.
+#[test]
+fn cpu_time_a_span_against_the_collector_with_polled_totals() {
+    compare(&Systems::start("taskstats", "taskstats"));
+}
+
+fn compare(systems: &Systems) {
     let (rounds, long) = if quick() { (3, Duration::from_millis(500)) } else { (7, Duration::from_secs(2)) };
-    let systems = Systems::start();
     let added = systems.added.len();
     let (stallspan, collector) = (systems.stallspan.pid(), systems.collector.pid());
     let mut measured = vec![
@@ -42,7 +51,7 @@ fn cpu_time_a_span_against_the_collector() {
         let mut costs = [const { Vec::new() }; 5];
         for _ in 0..rounds {
             for (system, costs) in measured.iter().zip(&mut costs) {
-                costs.push(round(&systems, system, size, long));
+                costs.push(round(systems, system, size, long));
             }
         }
         let ratios =

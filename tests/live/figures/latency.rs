@@ -13,7 +13,7 @@ const SPANS: usize = 100;
 #[test]
 fn time_added_to_a_request_against_the_collector() {
     let (rounds, requests) = if quick() { (3, 50) } else { (7, 200) };
-    let systems = Systems::start();
+    let systems = Systems::start("auto", "bpf");
     let (stallspan, collector, sink) = (&systems.stallspan.grpc, &systems.collector_address, &systems.sink.address);
     let ways = [
         ("straight to the sink", sink, AGE),

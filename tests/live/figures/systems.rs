@@ -43,7 +43,8 @@ pub struct Systems {
 }
 
 impl Systems {
-    pub fn start() -> Self {
+    /// `method`: where the ladder of sources starts; `source`: what is then to answer.
+    pub fn start(method: &str, source: &str) -> Self {
         let lab = Lab::new();
         let sink = Sink::start();
         let mut containerd = Containerd::start(&lab);
@@ -57,15 +58,16 @@ impl Systems {
         let command = ["/bin/sleep", "100000"];
         let spec = Spec { namespace: "k8s.io", id: SENDER, labels: &labels, environment: &[], bound: &[], command: &command };
         containerd.run(&lab, &spec);
-        let set = ["exporters.otlp_grpc.compression=none"];
+        let method = format!("sources.method={method}");
+        let set = ["exporters.otlp_grpc.compression=none", &method];
         let setting = Setting { downstream: &sink.address, containerd: Some(&containerd.socket), interval: "10s", set: &set };
         let stallspan = on_cpu(MEASURED, || Agent::start(&lab, &setting));
         let before = std::env::var_os("STALLSPAN_BEFORE").map(|path| {
             let before = on_cpu(MEASURED, || Agent::start_program(&lab, "before", path.as_ref(), &setting));
-            enriched(&before, &sink);
+            enriched(&before, &sink, source);
             before
         });
-        let added = enriched(&stallspan, &sink);
+        let added = enriched(&stallspan, &sink, source);
         let collector_address = free_address();
         let config = lab.write("figures.yaml", &collector_config(&collector_address, &sink.address, &added));
         let environment = [("GOMAXPROCS", "1")];
@@ -102,14 +104,14 @@ impl Forwarder {
     }
 }
 
-/// What stallspan writes onto every span, once it has readings of the sender on both sides of them.
-fn enriched(stallspan: &Agent, sink: &Sink) -> Vec<(String, Value)> {
+/// What stallspan writes onto every span, once its source answers and there are readings on both sides of them.
+fn enriched(stallspan: &Agent, sink: &Sink, source: &str) -> Vec<(String, Value)> {
     wait_for("spans with delays", Duration::from_secs(30), || {
         one_by_one(&stallspan.grpc, 1, || request(100, SENDER, AGE));
         let arrived = Arrived::of(&sink.last());
         let added = arrived.on_all();
         // Programs are loaded beside the start: before, spans get fewer attributes.
-        let seen = added.iter().any(|(key, value)| *key == "stallspan.source" && **value == Value::StringValue("bpf".to_owned()));
+        let seen = added.iter().any(|(key, value)| *key == "stallspan.source" && **value == Value::StringValue(source.to_owned()));
         let covered = added.iter().any(|(key, value)| *key == "stallspan.coverage" && **value == Value::DoubleValue(1.0));
         if seen && covered {
             Ok(added.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect())
