@@ -220,10 +220,11 @@ impl<'s> Look<'s> {
     fn one_onto(&mut self, window: &mut Window, only: (Subject, Option<&'s Entry>), start: Mono, end: Mono) {
         let frame = self.frame.as_ref().filter(|frame| frame.holds(start, end));
         if let Some(same) = frame.and_then(Frame::same) {
-            let mut picks = self.store.picks();
-            let events = same.onto(window, Cut { start: start.0, end: end.0 });
-            events.cpu_onto(window, &mut picks);
-            self.store.tell_whose(window, &events, &picks);
+            if let Some(events) = same.onto(window, start, end) {
+                let mut picks = self.store.picks();
+                events.cpu_onto(window, &mut picks);
+                self.store.tell_whose(window, &events, &picks);
+            }
             return;
         }
         let known = frame.is_some();

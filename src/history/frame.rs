@@ -1,8 +1,10 @@
-//! What is the same of all windows between two readings, where every wait was seen and nothing but the CPU wait moved. So it is of most spans of a request: only the CPU wait is asked for anew then.
+//! What is the same of all windows between two readings, where nothing but the CPU wait moved, and where every wait was seen or
+//! none ever is. So it is of most spans of a request: only the CPU wait is asked for anew then.
 
 use super::chunk::Cut;
 use super::entry::Entry;
 use super::overlay::Events;
+use super::series::Series;
 use super::sight::Sight;
 use super::slice::{Around, Near, around};
 use super::waits::Waits;
@@ -19,12 +21,17 @@ pub(super) struct Frame<'s> {
     same: Option<Same<'s>>,
 }
 
-/// What is the same.
+/// What is the same, and what answers the rest.
 #[derive(Debug)]
 pub(super) struct Same<'s> {
     window: Window,
-    waits: &'s Waits,
-    sight: &'s Sight,
+    answers: Answers<'s>,
+}
+
+#[derive(Debug)]
+enum Answers<'s> {
+    Waits(&'s Waits, &'s Sight),
+    Readings(&'s Series, Around),
 }
 
 impl<'s> Frame<'s> {
@@ -38,16 +45,23 @@ impl<'s> Frame<'s> {
         (start, end): (Mono, Mono),
         near: &mut Near,
     ) -> Option<Self> {
-        let Around { starts, ends, only_cpu_moved } = around(&entry.series, start, end, near)?;
-        let waits = entry.single_waits().filter(|_| only_cpu_moved && !entry.lacks_something());
-        let inner = Cut { start: start.0, end: end.0 };
+        let around = around(&entry.series, start, end, near)?;
+        let (mut starts, mut ends) = (around.starts, around.ends);
         let whole = Cut { start: starts.start, end: ends.end };
-        let seen = waits.zip(sight.all_seen_around(inner, whole, known_from, container));
-        let Some((waits, seen)) = seen.filter(|(waits, seen)| waits.only_cpu_in(*seen)) else {
-            return Some(Self { starts, ends, same: None });
+        let answers = if !around.only_cpu_moved || entry.lacks_something() {
+            None
+        } else if sight.is_blind() {
+            Some(Answers::Readings(&entry.series, around))
+        } else {
+            let seen = sight.all_seen_around(Cut { start: start.0, end: end.0 }, whole, known_from, container);
+            let waits = entry.single_waits().zip(seen).filter(|(waits, seen)| waits.only_cpu_in(*seen));
+            waits.map(|(waits, seen)| {
+                (starts, ends) = (seen, seen);
+                Answers::Waits(waits, sight)
+            })
         };
-        let window = Window { stalls: Vec::new(), culprit: None, ..window.clone() };
-        Some(Self { starts: seen, ends: seen, same: Some(Same { window, waits, sight }) })
+        let same = answers.map(|answers| Same { window: Window { stalls: Vec::new(), culprit: None, ..window.clone() }, answers });
+        Some(Self { starts, ends, same })
     }
 
     /// Whether this is one of the windows.
@@ -63,10 +77,16 @@ impl<'s> Frame<'s> {
 }
 
 impl<'s> Same<'s> {
-    /// Writes what is the same, and tells what answers the rest.
+    /// Writes what is the same and what readings answer; tells what answers the rest.
     #[inline]
-    pub(super) fn onto(&self, window: &mut Window, cut: Cut) -> Events<'s> {
+    pub(super) fn onto(&self, window: &mut Window, start: Mono, end: Mono) -> Option<Events<'s>> {
         window.clone_from(&self.window);
-        Events::of_all(self.waits, self.sight, cut)
+        match &self.answers {
+            Answers::Waits(waits, sight) => Some(Events::of_all(waits, sight, Cut { start: start.0, end: end.0 })),
+            Answers::Readings(series, around) => {
+                around.cpu_onto(window, series, start, end);
+                None
+            }
+        }
     }
 }

@@ -66,12 +66,31 @@ pub(super) fn between_onto(window: &mut Window, series: &Series, start: Mono, en
 }
 
 /// What lies around a window.
+#[derive(Debug)]
 pub(super) struct Around {
     /// The windows cut out between the same readings begin and end here, both ends inclusive.
     pub(super) starts: Cut,
     pub(super) ends: Cut,
     /// Whether all between these readings is covered, and all that moved is CPU wait and run time.
     pub(super) only_cpu_moved: bool,
+    /// Indices of the readings before which and after which none matters.
+    left: usize,
+    right: usize,
+}
+
+impl Around {
+    /// Writes CPU wait and run time between two instants onto a window that knows which of them are known.
+    #[inline]
+    pub(super) fn cpu_onto(&self, window: &mut Window, series: &Series, start: Mono, end: Mono) {
+        let grown = |value: fn(&Row) -> u64| {
+            let before = one_at(series, start.0, self.left, value);
+            one_at(series, end.0, self.right.saturating_sub(1), value).saturating_sub(before)
+        };
+        if window.delay_ns.get(DelayKind::Cpu).is_some() {
+            window.delay_ns.set(DelayKind::Cpu, Some(grown(|row| row.cpu)));
+        }
+        window.run_ns = window.run_ns.map(|_| grown(|row| row.run));
+    }
 }
 
 /// `None` where the window does not lie between readings.
@@ -92,6 +111,8 @@ pub(super) fn around(series: &Series, start: Mono, end: Mono, near: &mut Near) -
         starts: Cut { start: row.at, end: next.at - 1 },
         ends: Cut { start: first_end, end: last.at },
         only_cpu_moved: one_era && Series::only_cpu_moved(row, last),
+        left,
+        right,
     })
 }
 

@@ -171,22 +171,47 @@ fn readings(waits: &[Wait], short: &[u64], apart: u64) -> Vec<Reading> {
     short.iter().enumerate().map(reading).collect()
 }
 
-/// What rises from reading to reading: CPU wait, block I/O wait, reclaim, the throttled clock. Mostly nothing but the first.
-fn rises() -> impl Strategy<Value = Vec<[u64; 4]>> {
-    let seldom = || prop_oneof![8 => Just(0), 1 => 0..40 * MS];
-    prop::collection::vec([(0..3 * MS).boxed(), seldom().boxed(), seldom().boxed(), seldom().boxed()], 12)
+/// A reading: what rose since the one before (CPU wait, block I/O wait, reclaim, the throttled clock; mostly nothing but the
+/// first), and what is the matter with it.
+#[derive(Clone, Debug)]
+struct Read {
+    rises: [u64; 4],
+    matter: Matter,
 }
 
-/// A reading each 40 ms.
-fn read(store: &mut Store, rises: &[[u64; 4]], throttled_known: bool) {
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Matter {
+    Nothing,
+    KnowsNothing,
+    KnowsNoBlockIo,
+    OneOfTwoIsUncounted,
+}
+
+fn reads() -> impl Strategy<Value = Vec<Read>> {
+    let seldom = || prop_oneof![12 => Just(0), 1 => 0..40 * MS];
+    let rises = (0..3 * MS, seldom(), seldom(), seldom());
+    let matter = prop_oneof![
+        20 => Just(Matter::Nothing),
+        1 => Just(Matter::KnowsNothing),
+        1 => Just(Matter::KnowsNoBlockIo),
+        1 => Just(Matter::OneOfTwoIsUncounted),
+    ];
+    prop::collection::vec((rises, matter).prop_map(|((a, b, c, d), matter)| Read { rises: [a, b, c, d], matter }), 12)
+}
+
+/// A reading each 40 ms, of a run time that grows by 1 ms.
+fn read(store: &mut Store, reads: &[Read], throttled_known: bool) {
     let mut sum = [0; 4];
-    for (number, rise) in (0..).zip(rises) {
-        sum.iter_mut().zip(rise).for_each(|(sum, rise)| *sum += rise);
-        let mut totals = Totals { throttled_ns: throttled_known.then_some(sum[3]), ..Totals::default() };
-        let kinds = [DelayKind::Cpu, DelayKind::BlockIo, DelayKind::Reclaim];
-        kinds.into_iter().zip(sum).for_each(|(kind, sum)| totals.delay_ns.set(kind, Some(sum)));
+    for (number, Read { rises, matter }) in (0..).zip(reads) {
+        sum.iter_mut().zip(rises).for_each(|(sum, rise)| *sum += rise);
+        let mut totals = Totals { throttled_ns: throttled_known.then_some(sum[3]), run_ns: Some(number * MS), ..Totals::default() };
+        for (kind, sum) in [DelayKind::Cpu, DelayKind::BlockIo, DelayKind::Reclaim].into_iter().zip(sum) {
+            totals.delay_ns.set(kind, (kind != DelayKind::BlockIo || *matter != Matter::KnowsNoBlockIo).then_some(sum));
+        }
+        let totals = if *matter == Matter::KnowsNothing { Totals::default() } else { totals };
+        let uncounted = u32::from(*matter == Matter::OneOfTwoIsUncounted);
         let at = Mono(START + number * 40 * MS);
-        store.record(Reading { subject: ONE, at, totals, evidence: Evidence::Taskstats, tasks: 1, uncounted: 0, blur_ns: 0 });
+        store.record(Reading { subject: ONE, at, totals, evidence: Evidence::Taskstats, tasks: 2, uncounted, blur_ns: 0 });
     }
 }
 
@@ -195,23 +220,26 @@ proptest! {
     fn windows_beside_each_other_tell_the_same_as_each_alone(
         waits in prop::collection::vec(wait(), 0..5),
         open in prop::option::of((instant(), instant())),
-        rises in rises(),
+        reads in reads(),
         (throttled_known, throttled, culprits, memory) in any::<(bool, bool, bool, bool)>(),
-        sees in prop::option::of((instant(), instant())),
+        sees in prop_oneof![Just(None), Just(Some((START - MS, END + MS))), (instant(), instant()).prop_map(Some)],
         holes in [prop::option::weighted(0.2, instant()), prop::option::weighted(0.2, instant())],
         windows in prop::collection::vec((instant(), instant(), prop::collection::vec((0..40 * MS, 0..40 * MS), 1..12)), 1..6),
     ) {
         let mut store = Store::new(Settings { retention: Duration::from_secs(120), resolution: Duration::from_millis(1), memory: 64 << 20 });
         store.tell_stalls(StallSettings { most: MOST, least_ns: MS });
-        let (from, until) = sees.map_or((START - MS, END + MS), |(one, other)| (one.min(other), one.max(other)));
-        store.events_begin(Mono(from), EventFields { throttled, culprits, memory, some_subjects: false });
-        read(&mut store, &rises, throttled_known);
+        if let Some((one, other)) = sees {
+            store.events_begin(Mono(one.min(other)), EventFields { throttled, culprits, memory, some_subjects: false });
+        }
+        read(&mut store, &reads, throttled_known);
         record(&mut store, ONE, &waits);
         if let Some((begin, at)) = open {
             let wait = OpenWait { tid: 9, begin: Mono(begin.min(at)), throttled_ns: MS };
             store.record_open_waits(ONE, &[wait], Mono(begin.max(at)));
         }
-        store.events_until(Mono(until));
+        if let Some((one, other)) = sees {
+            store.events_until(Mono(one.max(other)));
+        }
         let [lost, missing] = holes;
         lost.into_iter().for_each(|at| store.record_lost(Mono(at), Mono(at + MS)));
         missing.into_iter().for_each(|at| store.record_missing(ONE, Mono(at), Mono(at + MS)));
