@@ -68,13 +68,14 @@ fn files(config: &Config) -> impl Iterator<Item = CheckItem> {
     })
 }
 
-/// Paths of the configuration without which `run` does not start, by their keys.
+/// Paths of the configuration without which `run` does not start, by the parts of their keys; and why.
 #[must_use]
-pub fn unusable_paths(config: &Config) -> Vec<(String, String)> {
+pub fn unusable_paths(config: &Config) -> Vec<(Vec<String>, String)> {
+    let key = |parts: [&str; 3]| parts.map(str::to_owned).to_vec();
     let procfs = config.sources.procfs_root.as_path();
-    let no_procfs = (!procfs.is_dir()).then(|| ("sources.procfs.root".to_owned(), format!("{} is no folder here", procfs.display())));
+    let no_procfs = (!procfs.is_dir()).then(|| (key(["sources", "procfs", "root"]), format!("{} is no folder here", procfs.display())));
     let files = config.exporters.iter().filter_map(|(name, exporter)| match exporter {
-        Exporter::File(path) => FileExporter::try_out(path).err().map(|why| (format!("exporters.{name}.path"), why)),
+        Exporter::File(path) => FileExporter::try_out(path).err().map(|why| (key(["exporters", name, "path"]), why)),
         _ => None,
     });
     no_procfs.into_iter().chain(files).collect()

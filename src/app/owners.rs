@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use crate::containers::Home;
 use crate::host::{Host, SocketDiag};
 use crate::model::{Mono, Peer};
 use crate::parse::cgroup::membership::Membership;
@@ -111,13 +112,23 @@ fn look(host: &Host, socket: u64) -> Option<Option<u32>> {
     Some(oldest.map(|(_, pid)| pid))
 }
 
-/// When a holder of the socket started, and where it lives. `None` where it has let go of the socket meanwhile, as children
-/// do that inherited it: files are closed before cgroups are left (`do_exit`, kernel/exit.c), so who still holds it lived
-/// where it was read.
+/// When a holder of the socket started, and where it lives. `None` where it holds the socket only in passing, as children do
+/// that inherited it: it let go of it meanwhile, or is ending (a v1 hierarchy then shows it in its root, already before its
+/// files are closed: `proc_cgroup_show` in kernel/cgroup/cgroup.c, `do_exit` in kernel/exit.c), or is still being born and
+/// has not been put into its cgroups (`cgroup_post_fork`, kernel/fork.c).
 fn holder(host: &Host, pid: u32, socket: u64) -> Option<(u64, Vec<Membership>)> {
+    // In this order: who had run before was in its place, and who is not ending afterwards still is.
+    let never_ran = !has_run(host, pid);
     let cgroups = host.memberships(pid).ok()?;
-    let started = host.stat(pid).ok()?.start_ticks;
-    host.holds_socket(pid, socket).then_some((started, cgroups))
+    let stat = host.stat(pid).ok()?;
+    let in_passing = stat.is_exiting() || never_ran && Home::of(&cgroups).is_root();
+    (!in_passing && host.holds_socket(pid, socket)).then_some((stat.start_ticks, cgroups))
+}
+
+/// Whether a process was ever on a CPU; true where the kernel does not tell.
+fn has_run(host: &Host, pid: u32) -> bool {
+    let mut turns = 0_u64;
+    host.threads_schedstat(pid, |_, told| turns = turns.saturating_add(told.timeslices)).is_err() || turns > 0
 }
 
 impl Found {

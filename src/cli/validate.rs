@@ -30,11 +30,8 @@ pub(super) fn validate(arguments: &ValidateArguments) -> ExitCode {
     }
 }
 
-/// What `run` would open and cannot: told here as the other errors are. The configuration was built, so its lines are gone.
+/// What `run` would open and cannot: told here as the other errors are.
 fn startable(loaded: Loaded) -> Result<Loaded, Vec<Problem>> {
-    let problems: Vec<Problem> = check::unusable_paths(&loaded.config)
-        .into_iter()
-        .map(|(key, why)| Problem { path: key.clone(), ..Problem::of_the_whole(format!("{key}: {why}")) })
-        .collect();
+    let problems = loaded.unusable(check::unusable_paths(&loaded.config));
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }

@@ -68,6 +68,8 @@ pub struct Loaded {
     /// What is odd but no error.
     pub warnings: Vec<Problem>,
     effective: Value,
+    /// The left sides of the `--set`s, by index.
+    sets: Vec<String>,
 }
 
 impl Loaded {
@@ -75,17 +77,31 @@ impl Loaded {
     pub fn print(&self) -> String {
         print::print(&self.effective)
     }
+
+    /// Problems that only using the values showed: keys by their parts, and what is wrong with each. Told where the key was
+    /// written, or, where it has its default, the nearest one around it.
+    pub fn unusable(&self, wrong: impl IntoIterator<Item = (Vec<String>, String)>) -> Vec<Problem> {
+        let mut problems = Problems::new(self.sets.clone());
+        for (parts, why) in wrong {
+            let place = self.effective.place(&parts);
+            let key = parts.join(".");
+            // The word of a `--set` begins with its key.
+            let message = if matches!(place, Place::Set(_)) { why } else { format!("{key}: {why}") };
+            problems.add(place, &key, message);
+        }
+        problems.into_sorted()
+    }
 }
 
 /// Reads, expands and checks `bytes`; all errors in the order of the file, those of `sets` last.
 pub fn load(bytes: &[u8], sets: &[Assignment], world: World<'_>) -> Result<Loaded, Vec<Problem>> {
     let names: Vec<String> = sets.iter().map(|set| set.path.clone()).collect();
     let mut errors = Problems::new(names.clone());
-    let mut warnings = Problems::new(names);
+    let mut warnings = Problems::new(names.clone());
     let effective = checked(bytes, sets, world, &mut errors, &mut warnings);
     match effective {
         Some(effective) if errors.is_empty() => {
-            Ok(Loaded { config: build::build(&effective), warnings: warnings.into_sorted(), effective })
+            Ok(Loaded { config: build::build(&effective), warnings: warnings.into_sorted(), effective, sets: names })
         }
         _ => Err(errors.into_sorted()),
     }

@@ -55,6 +55,17 @@ impl Value {
         if rest.is_empty() { Some(field) } else { field.value.field(rest) }
     }
 
+    /// Where the field at a path of names was written, or the nearest one around it.
+    pub(super) fn place(&self, path: &[String]) -> Place {
+        let (mut value, mut place) = (self, Place::START);
+        for name in path {
+            let Some(field) = value.field(&[name]) else { break };
+            place = field.place.unwrap_or(place);
+            value = &field.value;
+        }
+        place
+    }
+
     /// The value at a path of names.
     pub(super) fn at(&self, path: &[&str]) -> Option<&Self> {
         self.field(path).map(|field| &field.value)

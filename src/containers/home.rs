@@ -33,6 +33,12 @@ impl Home {
         Self { paths, identity: identify_all(memberships) }
     }
 
+    /// Whether it is the root of every hierarchy.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.paths.is_empty()
+    }
+
     /// What the path says by itself.
     pub(super) fn identity(&self) -> Option<&CgroupIdentity> {
         self.identity.as_ref()

@@ -221,46 +221,74 @@ fn reuse_one_pid() {
     if exits.status() != Some(Ok(())) {
         return println!("no exits here: {:?}", exits.status());
     }
-    let spawn = |program: &str| {
+    const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+    let spawn = |program: &str, pid: Option<u32>| {
+        let last = fs::read_to_string(LAST_PID).unwrap();
+        if let Some(pid) = pid {
+            fs::write(LAST_PID, (pid - 1).to_string()).expect("the right to choose the next pid");
+        }
         let mut child = Command::new(program).spawn().unwrap();
+        if pid.is_some() {
+            // All others go on with theirs, so that only this one is used again and again.
+            fs::write(LAST_PID, last.trim()).unwrap();
+        }
         child.wait().unwrap();
         child.id()
     };
-    let pid = spawn("true");
-    let mut programs = vec!["true"];
-    // Others of the machine may take the pid first: then again.
+    let mut reused = Reused { pid: spawn("true", None), programs: vec!["true"], lives: Lives::default(), born: 0, ended: 0 };
+    // Others of the machine may take the pid first, and keep it: then again. What is told is taken meanwhile, so that
+    // nothing is lost however often.
     for _ in 0..REUSES * 100 {
-        let program = if programs.len() % 2 == 0 { "true" } else { "false" };
-        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("the right to choose the next pid");
-        if spawn(program) == pid {
-            programs.push(program);
+        let program = if reused.programs.len().is_multiple_of(2) { "true" } else { "false" };
+        if spawn(program, Some(reused.pid)) == reused.pid {
+            reused.programs.push(program);
         }
-        if programs.len() > REUSES {
+        reused.take(&exits);
+        if reused.programs.len() > REUSES {
             break;
         }
     }
-    assert!(programs.len() > REUSES / 2, "the pid was nearly always taken");
-    let place = |program: &str| Place::In(ContainerKey(if program == "true" { 1 } else { 2 }));
-    let (mut lives, mut born, mut ended) = (Lives::default(), programs.iter(), 0);
+    assert!(reused.programs.len() > REUSES / 2, "the pid was nearly always taken");
     until("all ends are told", || {
+        reused.take(&exits);
+        reused.ended == reused.programs.len()
+    });
+    println!("{} lives of pid {}, each charged to its own", reused.ended, reused.pid);
+}
+
+/// The lives of one pid: each program has a container of its own.
+struct Reused {
+    pid: u32,
+    /// What was started with it, one after the other.
+    programs: Vec<&'static str>,
+    lives: Lives,
+    born: usize,
+    ended: usize,
+}
+
+impl Reused {
+    fn take(&mut self, exits: &Exits) {
+        let place = |program: &str| Place::In(ContainerKey(if program == "true" { 1 } else { 2 }));
         for round in exits.take() {
+            assert!(!round.overrun, "messages were lost");
             for news in round.news {
-                if let News::Born { pid: child, parent, at } = news {
-                    let ours = child == pid && parent == std::process::id();
-                    lives.born(child, at, if ours { place(born.next().unwrap()) } else { Place::Host });
+                if let News::Born { pid, parent, at } = news
+                    && pid == self.pid
+                {
+                    let ours = parent == std::process::id();
+                    self.lives.born(pid, at, if ours { place(self.programs[self.born]) } else { Place::Host });
+                    self.born += usize::from(ours);
                 }
             }
-            for exit in &round.exits {
-                let Some(end) = lives.exited(exit, round.asked).filter(|end| end.pid == pid) else { continue };
-                let (_, found) = lives.charge(&end, |known| known);
+            for exit in round.exits.iter().filter(|exit| exit.process.unwrap_or(exit.tid) == self.pid) {
+                let Some(end) = self.lives.exited(exit, round.asked) else { continue };
+                let (_, found) = self.lives.charge(&end, |known| known);
                 let comm = exit.thread.comm.split(|byte| *byte == 0).next().unwrap();
                 if found != Place::Host {
-                    assert_eq!(found, place(std::str::from_utf8(comm).unwrap()), "end number {ended}");
-                    ended += 1;
+                    assert_eq!(found, place(std::str::from_utf8(comm).unwrap()), "end number {}", self.ended);
+                    self.ended += 1;
                 }
             }
         }
-        ended == programs.len()
-    });
-    println!("{ended} lives of pid {pid}, each charged to its own");
+    }
 }

@@ -413,13 +413,30 @@ fn totals_never_go_back_while_processes_come_and_go() {
         sampler.place();
         sampler.read_container(key, true);
         let cell = &sampler.roster.cells[&key];
-        met.extend(cell.members.iter().copied());
+        // By more than their pids: another test may make the machine give the same few again and again.
+        met.extend(cell.members.iter().map(|pid| sampler.roster.processes[pid].key()));
         let now = cell.account.totals(sampler.supplied);
         assert!(cpu(&now) >= before.delay_ns.get(DelayKind::Cpu).unwrap_or(0) && now.run_ns >= before.run_ns);
         before = now;
         looks += 1;
         looks > 100 && met.len() > 10 && before.run_ns.unwrap() > 100_000_000
     });
+}
+
+#[test]
+fn what_is_left_of_an_ended_process_is_nobody_of_the_hosts() {
+    let container = Container::new();
+    let (lives, ended) = (Burner::new("read line"), Burner::new("read line"));
+    container.take(&lives.0);
+    container.take(&ended.0);
+    rustix::process::kill_process(Pid::from_raw(i32::try_from(ended.0.id()).unwrap()).unwrap(), rustix::process::Signal::KILL).unwrap();
+    until("it is a zombie", || host(&sources(Method::Taskstats)).stat(ended.0.id()).unwrap().is_zombie());
+    // One that comes later: nobody told it the end.
+    let mut sampler = sampler(Method::Taskstats);
+    collect(&mut sampler);
+    let cell = &sampler.roster.cells[&container.key(&sampler.node).unwrap()];
+    assert_eq!(cell.members, [lives.0.id()]);
+    assert!(!sampler.roster.processes.contains_key(&ended.0.id()));
 }
 
 #[test]

@@ -17,9 +17,9 @@ use crate::host::Exit;
 use crate::model::{ContainerKey, Mono, Totals};
 use crate::parse::taskstats::TaskDelays;
 
-/// Births are stamped after the start time is taken, and whoever is being born may be preempted in between: on a crowded
-/// machine for long.
-const STAMP_NS: u64 = 500_000_000;
+/// Whoever is being born or ends may be held up on the way, on a crowded machine for long: births are stamped after the start
+/// time is taken (kernel/fork.c), and an end is sent after its age is (`taskstats_exit` fills the message in, then sends it).
+const HELD_UP_NS: u64 = 500_000_000;
 /// Ages are told in microseconds; both clocks are read one after the other.
 const ROUNDING_NS: u64 = 1_000_000;
 /// `USER_HZ` is 100 everywhere; once more for rounding.
@@ -66,7 +66,7 @@ pub(super) struct Birth {
 impl Birth {
     /// As the connector tells it.
     pub(super) fn stamped(at: Mono) -> Self {
-        Self { from: at.minus(STAMP_NS), to: at }
+        Self { from: at.minus(HELD_UP_NS), to: at }
     }
 
     /// As `/proc/PID/stat` tells it, rounded down to a tick.
@@ -78,6 +78,11 @@ impl Birth {
     fn told(age_us: u64, asked: Asked) -> Self {
         let age = age_us.saturating_mul(1_000);
         Self { from: asked.begin.minus(age.saturating_add(ROUNDING_NS)), to: asked.end.minus(age.saturating_sub(ROUNDING_NS)) }
+    }
+
+    /// The same where the word of it was sent late.
+    fn if_held_up(self) -> Self {
+        Self { from: self.from.minus(HELD_UP_NS), ..self }
     }
 
     pub(super) fn meets(self, other: Self) -> bool {
@@ -242,7 +247,7 @@ impl Lives {
     /// thread is told by its id; it may be only part of what its process waited, never too much.
     fn leader_exited(&mut self, exit: &Exit, asked: Asked) -> Option<End> {
         let told = exit.thread.age_us.map(|age| Birth::told(age, asked));
-        let number = self.find(exit.tid, told, true)?;
+        let number = self.find(exit.tid, told, true).or_else(|| self.find_held_up(exit.tid, told?, true))?;
         let life = self.by_pid.get_mut(&exit.tid)?.get_mut(number)?;
         let (pid, birth, totals) = (exit.tid, life.birth, totals_of(&exit.thread));
         Some(End { pid, birth, totals, parent: exit.parent, over: false, again: false, ambiguous: self.is_ambiguous(pid, birth) })
@@ -264,10 +269,20 @@ impl Lives {
             // A thread of either: too little is better than too much.
             (Some(_), Some(_), _) => return None,
             (None, Some(over), _) if !is_end => over,
-            (None, _, Some(birth)) if self.begin(pid, Life::new(birth, Place::Unknown)) => self.by_pid.get(&pid)?.len().checked_sub(1)?,
-            (None, _, _) => return None,
+            (None, _, Some(birth)) => match self.find_held_up(pid, birth, is_end) {
+                Some(number) => number,
+                None if self.begin(pid, Life::new(birth, Place::Unknown)) => self.by_pid.get(&pid)?.len().checked_sub(1)?,
+                None => return None,
+            },
+            (None, _, None) => return None,
         };
         self.by_pid.get_mut(&pid)?.get_mut(number)
+    }
+
+    /// The life of a message that no life fits by the time it came.
+    fn find_held_up(&self, pid: u32, told: Birth, is_end: bool) -> Option<usize> {
+        let told = Some(told.if_held_up());
+        self.find(pid, told, true).or_else(|| self.find(pid, told, false).filter(|_| !is_end))
     }
 
     /// A life of this pid that began when told: the oldest that goes on, or the newest that is over.

@@ -59,6 +59,19 @@ fn a_pid_given_again_at_once_is_another_life() {
 }
 
 #[test]
+fn one_that_was_held_up_between_its_last_word_and_its_sending_is_still_itself() {
+    for held_up_ms in [0, 2, 50, 400] {
+        let mut lives = Lives::default();
+        lives.born(9, Mono(100 * MS), A);
+        // It filled its message in at the age of 20 ms, and the sampler looked before that came.
+        let end = lives.exited(&single(9, 1, 20, 7), asked(120 + held_up_ms, 130 + held_up_ms)).unwrap();
+        let (growth, place) = lives.charge(&end, |known| known);
+        assert_eq!((cpu(&growth), place, end.birth), (7, A, Birth::stamped(Mono(100 * MS))), "{held_up_ms} ms");
+        assert_eq!(lives.count, 1, "{held_up_ms} ms");
+    }
+}
+
+#[test]
 fn ten_thousand_reuses_of_one_pid_between_two_containers_are_told_apart() {
     let (mut lives, mut sums, mut now) = (Lives::default(), [0_u64; 2], 1_000_000_u64);
     for number in 0..10_000_u64 {
@@ -339,7 +352,8 @@ impl World {
         for (pid, task) in self.kernel.clone() {
             let birth = Birth::ticked(Mono(task.born / TICK * TICK), TICK);
             if !self.roster.contains_key(&pid) {
-                if self.lives.has_ended(pid, birth) {
+                // All it ever waited is told by its end.
+                if task.zombie {
                     continue;
                 }
                 self.roster.insert(

@@ -11,13 +11,16 @@ use super::sampler::Sampler;
 use super::still::Still;
 use super::threads::Threads;
 use crate::containers::Home;
-use crate::host::HostError;
+use crate::host::{HostError, ProcessHandle};
 use crate::model::{CgroupStat, Container, ContainerKey, Mono, Wall};
 use crate::runtime::clock::{boot_now, both_now, mono_now, wall_now};
 use std::sync::Arc;
 
 /// A younger process is looked at in every sweep: a runtime starts a container's first process outside and moves it in.
 pub(super) const SETTLING_NS: u64 = 5_000_000_000;
+/// Being born takes microseconds, unless the parent is held up in it. Some kernels tell of nobody whether it ever ran
+/// (`sched_info_on` before 5.14).
+const BEING_BORN_NS: u64 = 1_000_000_000;
 
 impl Sampler {
     /// Compares the processes there are with those known. `thorough`: also looks whether
@@ -55,8 +58,6 @@ impl Sampler {
     pub(super) fn take_on(&mut self, pid: u32) {
         if !self.roster.processes.contains_key(&pid) {
             match self.meet(pid) {
-                // All it ever waited is counted: what still shows is a zombie.
-                Ok(Some(process)) if self.lives.has_ended(pid, Birth::ticked(process.born, self.tick_ns)) => {}
                 Ok(Some(process)) => {
                     self.roster.processes.insert(pid, process);
                 }
@@ -67,7 +68,8 @@ impl Sampler {
         }
     }
 
-    /// Everything about a new process; `None` where it ended meanwhile, so that what was read may be another's.
+    /// Everything about a new process; `None` where it ended meanwhile, so that what was read may be another's, or where it
+    /// cannot be told yet, or any more, where it lives: whoever is told its birth or its end knows.
     fn meet(&self, pid: u32) -> Result<Option<Process>, HostError> {
         let handle = self.host.attach(pid)?;
         let met = mono_now();
@@ -78,8 +80,12 @@ impl Sampler {
         let (home, ns_pids) = if kernel {
             (None, Vec::new())
         } else {
-            (Some(Home::of(&self.host.memberships(pid)?)), self.host.namespace_pids(pid).unwrap_or_default())
+            let Some(home) = self.first_home(&handle, met.since(born))? else { return Ok(None) };
+            (Some(home), self.host.namespace_pids(pid).unwrap_or_default())
         };
+        if self.is_over(pid, born)? {
+            return Ok(None);
+        }
         let process = Process {
             account: ProcessAccount::new(from_birth),
             ages: if from_birth { Ages::from_birth(born) } else { Ages::default() },
@@ -102,6 +108,24 @@ impl Sampler {
             handle,
         };
         Ok(process.handle.alive().then_some(process))
+    }
+
+    /// Where a new process lives. `/proc` shows a child in the root of every hierarchy until its parent has put it into its own
+    /// cgroups (`cgroup_post_fork`, the last thing before it first runs, kernel/fork.c): taken at its word, it would be the
+    /// host's, and what it waits nobody's.
+    fn first_home(&self, handle: &ProcessHandle, age_ns: u64) -> Result<Option<Home>, HostError> {
+        // In this order: who had run before is in its place.
+        let newborn = age_ns < BEING_BORN_NS && handle.main_schedstat().is_ok_and(|told| told.timeslices == 0);
+        let home = Home::of(&self.host.memberships(handle.key().pid)?);
+        Ok((!newborn || !home.is_root()).then_some(home))
+    }
+
+    /// Whether only a rest of a process is there. A v1 hierarchy shows one that is ending in its root; to be asked after its
+    /// home was. Who is not ending cannot be the one whose end was told: then the pid is another's.
+    fn is_over(&self, pid: u32, born: Mono) -> Result<bool, HostError> {
+        let stat = self.host.stat(pid)?;
+        // The first thread may end long before the others.
+        Ok(stat.is_exiting() && (stat.num_threads <= 1 || self.lives.has_ended(pid, Birth::ticked(born, self.tick_ns))))
     }
 
     /// A start time on the clock of readings. The kernel rounds it down to a tick.
@@ -144,12 +168,15 @@ impl Sampler {
         }
     }
 
+    /// Looks where a process lives by now. A v1 hierarchy shows an exiting one in its root (`proc_cgroup_show` in
+    /// kernel/cgroup/cgroup.c), already before it is a zombie: that is no move.
     pub(super) fn renew_home(&mut self, pid: u32) {
         let Ok(memberships) = self.host.memberships(pid) else { return };
         let home = Some(Home::of(&memberships));
         if let Some(process) = self.roster.processes.get_mut(&pid)
-            // A v1 hierarchy shows an exiting process in its root (kernel/cgroup/cgroup.c: the css set is left at exit).
-            && process.home != home && process.handle.alive() && !self.host.stat(pid).is_ok_and(|stat| stat.is_zombie())
+            && process.home != home
+            && process.handle.alive()
+            && !self.host.stat(pid).is_ok_and(|stat| stat.is_exiting())
         {
             process.home = home;
             process.unplaced = true;

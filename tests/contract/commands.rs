@@ -155,3 +155,27 @@ fn validate_tells_paths_that_run_cannot_start_with() {
     }
     assert_eq!(ran(directory.path(), &["validate", "--config", "good.yaml", "--set", "exporters.file={path: new.json}"]).0, Some(0));
 }
+
+#[test]
+fn validate_tells_where_the_path_stands_that_run_cannot_start_with() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let configuration = "\
+exporters:
+  debug: {}
+  file/v1.2:
+    path: /no/such/folder/out.json
+service: { pipelines: { traces: { exporters: [file/v1.2, debug] } } }
+sources: { procfs: { root: /nowhere } }
+";
+    std::fs::write(directory.path().join("bad.yaml"), configuration).unwrap();
+    let (code, _, told) = ran(directory.path(), &["validate", "--config", "bad.yaml"]);
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(code == Some(78) && lines.len() == 2, "{told}");
+    assert!(lines[0].starts_with("bad.yaml:4:5: exporters.file/v1.2.path: "), "{told}");
+    assert!(lines[1].starts_with("bad.yaml:6:22: sources.procfs.root: /nowhere "), "{told}");
+    let (_, out, _) = ran(directory.path(), &["validate", "--config", "bad.yaml", "-o", "json", "--set", "sources.procfs.root=/elsewhere"]);
+    let errors: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&errors[0]["line"], &errors[0]["column"]), (&Value::from(4), &Value::from(5)), "{out}");
+    assert_eq!((&errors[1]["line"], &errors[1]["column"]), (&Value::Null, &Value::Null), "{out}");
+    assert!(errors[1]["message"].as_str().unwrap().starts_with("--set sources.procfs.root: /elsewhere "), "{out}");
+}

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -19,6 +20,8 @@ pub struct Target {
     pub http: SocketAddr,
     /// A container whose spans are enriched.
     pub container: Option<String>,
+    /// How often somebody was told that it was let go for others.
+    pub let_go: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +147,9 @@ impl Attack {
             }
             Self::HeldMessages => {
                 let whole = call(1, false, &vec![7; (4 << 20) - 1]);
-                over_and_over(peers, grpc, 64, hello(whole[..whole.len() - 10].to_vec()), Then::Wait);
+                again_when_let_go(peers, grpc, 32, hello(whole[..whole.len() - 10].to_vec()), target);
+                let whole = post("application/x-protobuf", None, &vec![7; (4 << 20) - 1]);
+                again_when_let_go(peers, http, 32, whole[..whole.len() - 10].to_vec(), target);
             }
             Self::DeepNesting => {
                 // AnyValue in ArrayValue in AnyValue …, as a span's attribute.
@@ -207,6 +212,30 @@ fn over_and_over(peers: &mut JoinSet<()>, address: SocketAddr, many: usize, byte
             }
         });
     }
+}
+
+/// Holds what it has sent until it is turned away, and begins anew at once.
+fn again_when_let_go(peers: &mut JoinSet<()>, address: SocketAddr, many: usize, bytes: Vec<u8>, target: &Target) {
+    let bytes = Arc::new(bytes);
+    for _ in 0..many {
+        let (bytes, let_go) = (Arc::clone(&bytes), Arc::clone(&target.let_go));
+        peers.spawn(async move {
+            loop {
+                let was_let_go = turned_away(address, &bytes).await.is_ok_and(|told| told.contains("let go for others"));
+                let_go.fetch_add(usize::from(was_let_go), Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+    }
+}
+
+/// All that is said until the connection or the only call on it is over.
+async fn turned_away(address: SocketAddr, bytes: &[u8]) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(bytes).await?;
+    let mut told = Vec::new();
+    while stream.read_buf(&mut told).await? > 0 && !String::from_utf8_lossy(&told).contains("grpc-status-details-bin") {}
+    Ok(String::from_utf8_lossy(&told).into_owned())
 }
 
 async fn once(address: SocketAddr, bytes: &[u8], then: Then) -> std::io::Result<()> {

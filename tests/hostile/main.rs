@@ -26,6 +26,8 @@ mod frames;
 mod legit;
 mod sink;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use agent::Agent;
@@ -70,7 +72,7 @@ async fn memory_stays_bounded_and_others_are_served_under_every_attack() {
     let downstream = sink::start().await;
     let agent = Agent::start(&configuration(downstream)).await;
     let pid = agent.child.id();
-    let target = Target { grpc: agent.grpc, http: agent.http, container: Some(container.id()) };
+    let target = Target { grpc: agent.grpc, http: agent.http, container: Some(container.id()), let_go: Arc::default() };
     let mut legit = Legit::new(agent.grpc, target.container.clone());
     legit.send_for(Duration::from_secs(1)).await;
     let (quiet, calm) = peak_during(pid, legit.send_for(long() * 2)).await;
@@ -90,6 +92,31 @@ async fn memory_stays_bounded_and_others_are_served_under_every_attack() {
         assert!(served.is_ok(), "{}: nobody else is served afterwards", attack.name());
     }
     assert!(over.is_empty(), "more than {MOST_MIB} MiB: {over:?}");
+}
+
+/// 64 peers of which each holds a message of 4 MiB without its end, in room for 16; whoever is let go begins again.
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_requests_that_use_all_room_up_are_let_go_for_those_that_mean_well() {
+    const REQUESTS: usize = 50;
+    let downstream = sink::start().await;
+    let agent = Agent::start(&configuration(downstream)).await;
+    let target = Target { grpc: agent.grpc, http: agent.http, container: None, let_go: Arc::default() };
+    let mut legit = Legit::new(agent.grpc, None);
+    let attacking = Attack::HeldMessages.begin(&target);
+    let let_go = || target.let_go.load(Ordering::Relaxed);
+    let served = async {
+        let mut accepted = 0;
+        // For each that was let go there is another that comes again: the room is never theirs for long.
+        while accepted < REQUESTS || let_go() < REQUESTS {
+            legit.until_accepted().await;
+            accepted += 1;
+        }
+        accepted
+    };
+    let served = tokio::time::timeout(PATIENCE * 2, served).await;
+    drop(attacking);
+    let accepted = served.unwrap_or_else(|_| panic!("{} were let go, and nobody else was served", let_go()));
+    println!("{accepted} requests accepted while {} unfinished ones were let go", let_go());
 }
 
 fn configuration(downstream: std::net::SocketAddr) -> String {

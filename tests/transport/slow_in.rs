@@ -1,13 +1,24 @@
 //! Messages that begin, hold room and do not go on: they are let go for others that come.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Response;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use stallspan::config::meaning::{Limits, Receiver};
 use stallspan::runtime::slow::LOOK;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::hostile::{END_HEADERS, HEADERS, block, frame, raw};
@@ -36,6 +47,49 @@ async fn begin_http(hop: &Hop, length: usize, come: usize) -> TcpStream {
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&bytes(come)).await.unwrap();
     stream
+}
+
+/// A body of pieces that come one by one.
+struct Coming(UnboundedReceiver<Bytes>);
+
+impl Body for Coming {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+/// A request over HTTP/2 on the port of OTLP/HTTP.
+struct Begun {
+    connection: SendRequest<Coming>,
+    /// Takes the rest of the body; its end is that of the body.
+    rest: UnboundedSender<Bytes>,
+    response: JoinHandle<hyper::Result<Response<Incoming>>>,
+}
+
+impl Begun {
+    fn on(mut connection: SendRequest<Coming>, begin: Bytes) -> Self {
+        let (rest, coming) = unbounded_channel();
+        rest.send(begin).unwrap();
+        let request = http::Request::post("http://test/v1/traces").header(PROTOBUF.0, PROTOBUF.1).body(Coming(coming)).unwrap();
+        let response = tokio::spawn(connection.send_request(request));
+        Self { connection, rest, response }
+    }
+
+    /// `come` bytes of a body whose length is not told.
+    async fn new(hop: &Hop, come: usize) -> Self {
+        let io = TokioIo::new(TcpStream::connect(hop.http()).await.unwrap());
+        let (send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        Self::on(send, bytes(come))
+    }
+
+    async fn response(self) -> Response<Incoming> {
+        drop(self.rest);
+        timeout(PATIENCE, self.response).await.expect("an answer").unwrap().unwrap()
+    }
 }
 
 /// What is said on a connection until it says `last` or ends.
@@ -86,7 +140,7 @@ async fn patient_hop(recorder: Recorder, memory: usize) -> Hop {
 }
 
 /// The one of those that began, by how much of them came, that is not there any more.
-fn gone(hop: &Hop, begun: &mut BTreeMap<usize, TcpStream>) -> TcpStream {
+fn gone<T>(hop: &Hop, begun: &mut BTreeMap<usize, T>) -> T {
     let all: usize = begun.keys().sum();
     let size = all - hop.running.bytes_in_flight();
     begun.remove(&size).unwrap_or_else(|| panic!("{size} bytes came back: not of one of {:?}", begun.keys()))
@@ -136,6 +190,30 @@ async fn over_http_they_are_told_429_and_the_connection_ends() {
         stream.write_all(&bytes(200 * KB)[size..]).await.unwrap();
         assert!(said(&mut stream, "\r\n\r\n").await.starts_with("HTTP/1.1 200"));
     }
+    until("all of it comes back", || hop.running.bytes_in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn over_http2_on_the_http_port_they_are_told_429_and_the_connection_goes_on() {
+    let recorder = Recorder::accepting();
+    let hop = patient_hop(recorder.clone(), 400 * KB).await;
+    let mut begun = BTreeMap::new();
+    for size in [180, 190] {
+        begun.insert(size * KB, Begun::new(&hop, size * KB).await);
+    }
+    until("they hold it", || hop.running.bytes_in_flight() == 370 * KB).await;
+    accepted(&hop, async || over_http(&hop, 100 * KB).await).await;
+    let Begun { connection, rest: _does_not_end, response } = gone(&hop, &mut begun);
+    let told = timeout(PATIENCE, response).await.expect("an answer").unwrap().unwrap();
+    assert_eq!((told.status().as_u16(), told.headers()["retry-after"].to_str().unwrap()), (429, "1"));
+    let told = told.into_body().collect().await.unwrap().to_bytes();
+    assert!(String::from_utf8_lossy(&told).contains("let go for others"), "{told:?}");
+    assert_eq!(Begun::on(connection, bytes(KB)).response().await.status(), 200, "the connection carries another one");
+    for (size, other) in begun {
+        other.rest.send(bytes(200 * KB).slice(size..)).unwrap();
+        assert_eq!(other.response().await.status(), 200);
+    }
+    assert_eq!(recorder.bodies(), [bytes(100 * KB), bytes(KB), bytes(200 * KB)]);
     until("all of it comes back", || hop.running.bytes_in_flight() == 0).await;
 }
 
