@@ -1,5 +1,6 @@
 //! Births and ends against this kernel. Where exits may not be listened to here, that is printed.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -245,17 +246,21 @@ fn reuse_one_pid() {
         child.wait().unwrap();
         child.id()
     };
-    let mut lives = 0;
+    // Of children that got another pid the ends may be told later: none of those pids is taken next.
+    let (mut lives, mut strays) = (0, HashSet::new());
     while lives < REUSES {
-        let mut reused = Reused { pid: spawn("true", None), programs: vec!["true"], lives: Lives::default(), born: 0, ended: 0 };
+        let pid = std::iter::repeat_with(|| spawn("true", None)).find(|pid| !strays.contains(pid)).unwrap();
+        let mut reused = Reused { pid, programs: vec!["true"], lives: Lives::default(), born: 0, ended: 0 };
         let mut in_vain = 0;
         // What is told is taken meanwhile, so that nothing is lost however long it takes.
         while lives + reused.programs.len() < REUSES && in_vain < MOST_IN_VAIN {
             let program = if reused.programs.len().is_multiple_of(2) { "true" } else { "false" };
-            if spawn(program, Some(reused.pid)) == reused.pid {
+            let got = spawn(program, Some(pid));
+            if got == pid {
                 reused.programs.push(program);
                 in_vain = 0;
             } else {
+                strays.insert(got);
                 in_vain += 1;
             }
             reused.take(&exits);
