@@ -12,7 +12,8 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 /// The last value of every point (of a distribution its sum, as `NAME sum`), by who it is about, its metric and its attributes.
 #[derive(Clone, Debug, Default)]
 pub struct Points {
-    values: BTreeMap<(String, String, String), f64>,
+    /// With the time of each, ns since the epoch.
+    values: BTreeMap<(String, String, String), (u64, f64)>,
     /// Time of the newest point, ns since the epoch.
     pub last: u64,
     /// Points of counters that were below an earlier one of the same start time.
@@ -51,7 +52,8 @@ impl Points {
             Some(Data::ExponentialHistogram(histogram)) => {
                 for point in &histogram.data_points {
                     let words: Vec<String> = attributes(&point.attributes).into_values().collect();
-                    self.values.insert((who.to_owned(), format!("{} sum", metric.name), words.join(" ")), point.sum.unwrap());
+                    let key = (who.to_owned(), format!("{} sum", metric.name), words.join(" "));
+                    self.values.insert(key, (point.time_unix_nano, point.sum.unwrap()));
                 }
                 return;
             }
@@ -65,16 +67,21 @@ impl Points {
             };
             self.last = self.last.max(point.time_unix_nano);
             let key = (who.to_owned(), metric.name.clone(), words.join(" "));
-            let told = format!("{key:?}");
-            if self.values.insert(key, value).is_some_and(|before| monotonic && value < before) {
-                self.backwards.push(told);
+            let before = self.values.get(&key).copied();
+            // On a starved host an export that timed out may arrive after the next one: it is of its own time.
+            if before.is_some_and(|(time, _)| point.time_unix_nano < time) {
+                continue;
             }
+            if monotonic && before.is_some_and(|(_, before)| value < before) {
+                self.backwards.push(format!("{key:?}"));
+            }
+            self.values.insert(key, (point.time_unix_nano, value));
         }
     }
 
     /// A point; `words`: values of its attributes in the order of their keys.
     pub fn get(&self, who: &str, name: &str, words: &str) -> Option<f64> {
-        self.values.get(&(who.to_owned(), name.to_owned(), words.to_owned())).copied()
+        self.values.get(&(who.to_owned(), name.to_owned(), words.to_owned())).map(|(_, value)| *value)
     }
 
     /// A point that must be there.
@@ -85,7 +92,11 @@ impl Points {
 
     /// All points of a metric, with the values of their attributes.
     pub fn all(&self, who: &str, name: &str) -> Vec<(&str, f64)> {
-        self.values.iter().filter(|((w, n, _), _)| w == who && n == name).map(|((_, _, words), value)| (words.as_str(), *value)).collect()
+        self.values
+            .iter()
+            .filter(|((w, n, _), _)| w == who && n == name)
+            .map(|((_, _, words), (_, value))| (words.as_str(), *value))
+            .collect()
     }
 }
 
