@@ -21,8 +21,7 @@ use crate::runtime::clock::mono_now;
 const MAX_KNOWN: usize = 4_096;
 /// The search may take this part of one CPU: after one that took a millisecond the next begins in twenty.
 const PAUSE_FACTOR: u64 = 20;
-/// Looks before holders are said to live apart: a new process shows the root's cgroups for an instant, before it is in its
-/// parent's (`copy_process`, kernel/fork.c).
+/// Looks before holders are said to live apart: not every kernel tells who never ran, and one is read in several steps.
 const LOOKS: u32 = 4;
 
 /// The kernel's word on senders of this host.

@@ -214,7 +214,8 @@ fn over_and_over(peers: &mut JoinSet<()>, address: SocketAddr, many: usize, byte
     }
 }
 
-/// Holds what it has sent until it is turned away, and begins anew at once.
+/// Holds what it has sent until it is turned away, and begins anew a moment later: a pace, so that those who are refused at
+/// once do not use up the CPU instead of the room.
 fn again_when_let_go(peers: &mut JoinSet<()>, address: SocketAddr, many: usize, bytes: Vec<u8>, target: &Target) {
     let bytes = Arc::new(bytes);
     for _ in 0..many {
