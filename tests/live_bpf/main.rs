@@ -152,7 +152,9 @@ fn comm(name: &str) -> Runner {
     Runner::Host(Comm(bytes))
 }
 
-/// The victim never sleeps, so it waits exactly while somebody else runs on its CPU.
+/// The victim never sleeps, so it waits exactly while somebody else runs on its CPU. How long that was, the kernel's own
+/// trace tells. What the tasks' `schedstat` says they ran is less where a hypervisor takes the CPU away meanwhile: run time
+/// is counted without that (`update_rq_clock_task`, kernel/sched/core.c), waits with it.
 #[test]
 fn neighbors_and_host_processes_are_blamed_for_the_time_they_ran() {
     let _turn = turn();
@@ -177,7 +179,7 @@ fn neighbors_and_host_processes_are_blamed_for_the_time_they_ran() {
     let trace = trace::Trace::of_cpu_0();
     run_for(&all, 4000);
     let (totals_after, blamed_after, ran_after) = (watched.totals(), watched.blamed(), tasks.map(|task| task.schedstat()[0]));
-    let traced = trace.map(|trace| trace.while_waited(victim.pid()));
+    let traced = trace.map(|trace| trace.end().while_waited(victim.pid()));
     std::fs::remove_file(&link).unwrap();
     let waited = totals_after.wait_ns - totals.wait_ns;
     let mut in_records: HashMap<Runner, u64> = HashMap::new();
@@ -188,15 +190,14 @@ fn neighbors_and_host_processes_are_blamed_for_the_time_they_ran() {
         }
     }
     for (index, runner) in runners.into_iter().enumerate() {
-        let truth = ran_after[index] - ran[index];
         let found = blamed_after[&runner] - blamed.get(&runner).copied().unwrap_or(0);
         let share = |ns: u64| ns as f64 / waited as f64;
-        eprintln!("{runner:?}: share {:.3}, in records {:.3}, truth {:.3}", share(found), share(in_records[&runner]), share(truth));
-        assert!((share(found) - share(truth)).abs() < 0.05 && (share(in_records[&runner]) - share(truth)).abs() < 0.05);
-        if let Some(traced) = &traced {
-            let traced = traced.ran.get(&tasks[index].pid()).copied().unwrap_or(0) as f64 / traced.ns as f64;
-            assert!((share(found) - traced).abs() < 0.05, "{traced:.3} by the trace of switches");
-        }
+        let truth = match &traced {
+            Some(traced) => traced.ran.get(&tasks[index].pid()).copied().unwrap_or(0) as f64 / traced.ns as f64,
+            None => share(ran_after[index] - ran[index]),
+        };
+        eprintln!("{runner:?}: share {:.3}, in records {:.3}, truth {truth:.3}", share(found), share(in_records[&runner]));
+        assert!((share(found) - truth).abs() < 0.05 && (share(in_records[&runner]) - truth).abs() < 0.05);
     }
     if let Some(traced) = &traced {
         let unknown = traced.unknown_ns as f64 / waited as f64;
@@ -218,10 +219,23 @@ fn a_container_in_its_own_way_blames_itself() {
     let ran = || tasks.iter().map(|task| task.schedstat()[0]).sum::<u64>();
     stop(&tasks);
     let (before, ran_before) = (watched.totals(), ran());
+    let trace = trace::Trace::of_cpu_0();
     run_for(&tasks, 2000);
     let (after, ran_after) = (watched.totals(), ran());
-    close("own part", after.self_ns - before.self_ns, 2 * (ran_after - ran_before), 0.05);
-    close("run time", after.run_ns - before.run_ns, ran_after - ran_before, 0.02);
+    let (own, run) = (after.self_ns - before.self_ns, after.run_ns - before.run_ns);
+    let Some(trace) = trace else {
+        close("own part", own, 2 * (ran_after - ran_before), 0.05);
+        return close("run time", run, ran_after - ran_before, 0.02);
+    };
+    let (events, pids) = (trace.end(), tasks.map(Process::pid));
+    let mut truth = 0;
+    for pid in pids {
+        let traced = events.while_waited(pid);
+        eprintln!("{pid}: waited {} ns by the trace, and {} it does not know", traced.ns, traced.unknown_ns);
+        truth += pids.iter().filter_map(|pid| traced.ran.get(pid)).sum::<u64>();
+    }
+    close("own part", own, truth, 0.05);
+    close("run time", run, pids.map(|pid| events.ran(pid)).iter().sum(), 0.05);
 }
 
 /// Tasks that the balancer moves about: what they waited is explained on every CPU they waited on.
