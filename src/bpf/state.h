@@ -23,7 +23,11 @@ const volatile u64 thresholds[THRESHOLDS] = { 1000000, 10000000, 50000000, 10000
 #define THROTTLE_FLAG 4 /* 6.18+: as before, and each task knows whether it is throttled */
 const volatile u32 throttle_model = THROTTLE_NONE;
 
-#define SEGMENTS 256 /* run segments remembered a CPU; a power of two */
+/*
+ * Run segments remembered a CPU; a power of two. Where tasks follow each other every 0.1 ms, they reach back 0.2 s: what a
+ * longer wait has before that stays unexplained.
+ */
+#define SEGMENTS 2048
 
 /* Time during which somebody ran on a CPU: until the next segment's start, or until now. */
 struct segment {
@@ -88,12 +92,12 @@ struct cpu_state {
 	u64 mono_offset; /* CLOCK_MONOTONIC - clock of the run queue */
 	u64 mono_at;
 	u64 run_from; /* run time up to here is in the totals */
-	struct segment segments[SEGMENTS];
 	struct short_blame short_blames[SHORT_BLAMES];
 	u64 queue;
 	struct throttle_seen throttles[THROTTLES_SEEN];
 	struct explained scratch; /* of the wait that this CPU looks at now */
 	struct settled moved;     /* what that wait has behind it on other CPUs */
+	struct segment segments[SEGMENTS]; /* last: an instruction's offset has 16 bits */
 };
 
 /*

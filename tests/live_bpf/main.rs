@@ -25,7 +25,6 @@ use std::time::Duration;
 use scene::{BURN, Cgroup, Process, hierarchy};
 use stallspan::source::bpf::{
     BUCKET_SCALE, BUCKETS, BpfSettings, BpfSource, Comm, FIRST_BUCKET, Form, Hierarchy, Record, Runner, Slot, SlotTotals, ThrottleClock,
-    Waiting,
 };
 
 /// One test at a time: they compete for two CPUs as it is.
@@ -367,27 +366,30 @@ fn waits_in_progress_are_told_with_their_beginning() {
     let victim = watched.cgroup.burn("0");
     watched.source.set_floors(watched.slot, Some(0), None).unwrap();
     pause(300);
-    let mut seen = Vec::new();
+    let (mut seen, stolen) = (Vec::new(), scene::Stolen::of_cpu_0());
     for _ in 0..100 {
         watched.source.waiting(|waiting| seen.push(waiting)).unwrap();
         pause(7);
     }
-    pause(300);
+    let stolen = stolen.share();
+    victim.stop();
     let records = watched.records();
     assert!(seen.len() > 30, "{} of 100", seen.len());
-    let ended = |waiting: &Waiting| {
+    let mut over = 0;
+    for waiting in &seen {
         assert_eq!(waiting.task.tid, victim.pid());
         assert!(waiting.begin_ns <= waiting.now_ns && waiting.throttled_ns == 0, "{waiting:?}");
-        records.iter().any(|record| {
-            let Record::Wait(wait) = record else { return false };
+        let ended = records.iter().find_map(|record| {
+            let Record::Wait(wait) = record else { return None };
             let begin = wait.end_ns - wait.length_ns;
-            begin.abs_diff(waiting.begin_ns) < 100_000 && wait.end_ns + 100_000 > waiting.now_ns && wait.task == waiting.task
-        })
-    };
-    let endless: Vec<_> = seen.iter().filter(|waiting| !ended(waiting)).collect();
+            (begin.abs_diff(waiting.begin_ns) < 100_000 && wait.task == waiting.task).then_some(wait.end_ns)
+        });
+        over += usize::from(ended.unwrap_or_else(|| panic!("never ended: {waiting:?}")) + 100_000 <= waiting.now_ns);
+    }
     // The hypervisor may hold a CPU up after its clock was read for a switch, and before the switch: such a wait ended before
     // it was seen.
-    assert!(endless.len() * 5 <= seen.len(), "{} of {} never ended: {endless:?}", endless.len(), seen.len());
+    eprintln!("{over} of {} had ended, {:.1} % of the time was stolen", seen.len(), stolen * 100.0);
+    assert!(over as f64 <= (0.2 + stolen) * seen.len() as f64, "{over} of {}, {stolen} stolen", seen.len());
 }
 
 #[test]
@@ -419,16 +421,17 @@ fn reclaim_for_a_limit_is_what_delay_accounting_counts() {
     file.as_file().set_len(64 << 30).unwrap();
     let reader =
         Process::start(&format!("echo $$ > {}; exec dd if={} of=/dev/null bs=1M", cgroup.procs().display(), file.path().display()));
-    pause(3000);
-    let mut truth = None;
-    let pid = reader.pid();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid.cast_signed()).unwrap(), rustix::process::Signal::STOP).unwrap();
-    pause(100);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while source.memory(Slot(1)).unwrap().0.count <= 1000 {
+        assert!(std::time::Instant::now() < deadline, "{:?}", source.memory(Slot(1)));
+        pause(100);
+    }
+    let (mut truth, pid) = (None, reader.pid());
+    reader.stop();
     stallspan::host::Taskstats::open().unwrap().query_tids(&[pid], |_, answer| truth = answer.ok());
     std::fs::write(switch, was).unwrap();
     let truth = truth.unwrap();
     let (reclaim, _) = source.memory(Slot(1)).unwrap();
-    assert!(reclaim.count > 100, "{reclaim:?}");
     let kind = stallspan::model::DelayKind::Reclaim;
     eprintln!("{} reclaims, delay accounting {:?}", reclaim.count, truth.delay_count.get(kind));
     close("reclaim", reclaim.ns, truth.delay_ns.get(kind).unwrap(), 0.10);

@@ -140,3 +140,26 @@ impl Drop for Process {
         let _ = self.0.wait();
     }
 }
+
+/// What a hypervisor takes of CPU 0 (`steal` in proc(5)'s /proc/stat).
+pub struct Stolen {
+    began: Instant,
+    before: Duration,
+}
+
+impl Stolen {
+    pub fn of_cpu_0() -> Self {
+        Self { began: Instant::now(), before: Self::so_far() }
+    }
+
+    fn so_far() -> Duration {
+        let text = std::fs::read_to_string("/proc/stat").unwrap();
+        let cpu = text.lines().find_map(|line| line.strip_prefix("cpu0 ")).unwrap();
+        Duration::from_millis(10 * cpu.split_whitespace().nth(7).unwrap().parse::<u64>().unwrap())
+    }
+
+    /// Of the time since.
+    pub fn share(&self) -> f64 {
+        (Self::so_far() - self.before).as_secs_f64() / self.began.elapsed().as_secs_f64()
+    }
+}
