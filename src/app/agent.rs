@@ -18,13 +18,13 @@ use crate::ingest::{self, Address, BindError, Protocol, Running};
 use crate::metrics::About;
 use crate::model::Absence;
 use crate::runtime::clock::instant_now;
-use crate::runtime::{Buffers, Stop, Task, Tasks};
+use crate::runtime::{Buffers, Heavy, Stop, Task, Tasks};
 use crate::source;
 use crate::source::{Node, SamplerHandle};
 use crate::telemetry::Telemetry;
 
 use super::collect::Collector;
-use super::hop::{Hop, KEPT_BUFFERS, Pipelines};
+use super::hop::{Bench, Hop, KEPT_BUFFERS, Pipelines};
 use super::outlet::OwnOutlet;
 use super::owners::Owners;
 use super::people::People;
@@ -94,16 +94,19 @@ impl Agent {
         let hop = Hop {
             pipelines: pipelines(&config),
             exporters: exporters.clone(),
-            view: View::new(Arc::clone(&node), &config.traces, settings::stamps(&about)),
+            bench: Arc::new(Bench {
+                view: View::new(Arc::clone(&node), &config.traces, settings::stamps(&about)),
+                settings: settings::enrich(&config, &host),
+                buffers: Buffers::new(KEPT_BUFFERS),
+                kept: Mutex::default(),
+            }),
+            heavy: Heavy::new(tasks.clone()),
             sampler: sampler.clone(),
             strangers: Strangers::default(),
             owners: Owners::new(Arc::clone(&host), tasks.clone()),
-            settings: settings::enrich(&config, &host),
             max_hold: config.traces.max_hold,
             counters: telemetry.counters(),
             recent: recent.clone(),
-            buffers: Buffers::new(KEPT_BUFFERS),
-            kept: Mutex::default(),
             own_spans: !config.service.telemetry.trace_exporters.is_empty(),
         };
         let started = ingest::serve(&config.receiver, config.limits, Arc::new(hop), &tasks, Arc::new(ingest::Counters::default())).await;

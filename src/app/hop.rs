@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
-use crate::enrich::{self, Kept, Scan, Skipped};
+use crate::enrich::{self, Enriched, Kept, Scan, Skipped};
 use crate::export::{Beside, Exporters, Spare};
 use crate::ingest::{Handler, Request};
 use crate::model::{Answer, Code, Ending, Match, Mono, Peer, Refusal, Signal, Subject, Unenriched};
-use crate::runtime::Buffers;
 use crate::runtime::budget::{Copy, Room};
 use crate::runtime::clock::{instant_now, mono_now};
+use crate::runtime::{Buffers, Heavy};
 use crate::source::SamplerHandle;
 use crate::telemetry::Counters;
 
@@ -54,22 +54,47 @@ impl Pipelines {
 pub struct Hop {
     pub(super) pipelines: Pipelines,
     pub(super) exporters: Exporters,
-    pub(super) view: View,
+    pub(super) bench: Arc<Bench>,
+    pub(super) heavy: Heavy,
     pub(super) sampler: SamplerHandle,
     pub(super) strangers: Strangers,
     pub(super) owners: Owners,
-    pub(super) settings: enrich::Settings,
     pub(super) max_hold: Duration,
     pub(super) counters: Arc<Counters>,
     /// For `/debug/spans`.
     pub(super) recent: Option<Arc<Recent>>,
     /// Whether spans about the hop's own work go anywhere.
     pub(super) own_spans: bool,
+}
+
+/// What a request is enriched with, here or beside the runtime.
+pub(super) struct Bench {
+    pub(super) view: View,
+    pub(super) settings: enrich::Settings,
     /// Enriched requests are written into these.
     pub(super) buffers: Buffers,
     /// What enriching a request leaves to the next one.
     pub(super) kept: Mutex<Kept>,
 }
+
+impl Bench {
+    fn enrich(&self, scan: &Scan, targets: &[Option<Match>]) -> Enriched {
+        let mut kept = std::mem::take(&mut *self.kept());
+        let enriched = enrich::apply_onto(scan, targets, &self.view, &self.settings, &mut kept, |room| self.buffers.take(room));
+        *self.kept() = kept;
+        enriched
+    }
+
+    /// Of two requests enriched at once, one begins anew.
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Longer requests are scanned beside the runtime: in two bytes may stand a span.
+const LARGE: usize = 1 << 20;
+/// And more spans are enriched there.
+const MANY_SPANS: u64 = 16_384;
 
 /// Bytes of buffers kept for the next requests.
 pub(super) const KEPT_BUFFERS: usize = 16 << 20;
@@ -115,15 +140,11 @@ impl Hop {
         let mut ledger = Ledger { counters: &self.counters, signal, spans: 0, ending: Ending::Failed, enriched: None, spare: None, recent };
         let (body, copy) = match signal {
             Signal::Traces => {
-                let scanned = enrich::scan(body, peer, &self.settings);
-                let mut scan = scanned.map_err(|fault| {
-                    ledger.ending = Ending::Refused;
-                    Refusal::new(Code::InvalidArgument, fault.to_string())
-                })?;
+                let mut scan = self.scanned(body, peer).await.inspect_err(|_| ledger.ending = Ending::Refused)?;
                 ledger.spans = scan.spans();
                 let original = scan.body().clone();
                 let targets = self.covered(&mut scan, deadline, peer, &mut ledger).await;
-                let enriched = self.enriched(&scan, &targets, &room, &mut ledger);
+                let enriched = self.enriched(scan, targets, &room, &mut ledger).await;
                 let (body, copy) = enriched.inspect_err(|_| ledger.ending = Ending::Refused)?;
                 ledger.spare = (body.len() > original.len()).then(|| Spare::new(original));
                 (body, copy)
@@ -135,7 +156,7 @@ impl Hop {
         held.resize(bytes_of(arrived.saturating_add(copy.bytes())));
         let answer = self.exporters.send_within(names, signal, body, deadline, Beside { room: &room, spare: ledger.spare.as_ref() }).await;
         drop(copy);
-        self.buffers.give_back(buffer);
+        self.bench.buffers.give_back(buffer);
         Span::current().record("accepted", answer.is_ok());
         if let (Some((_, passing)), Err(refusal)) = (&mut ledger.recent, &answer) {
             passing.refused(refusal);
@@ -160,41 +181,57 @@ impl Hop {
         targets
     }
 
+    async fn scanned(&self, body: Bytes, peer: Peer) -> Result<Scan, Refusal> {
+        let scanned = if body.len() > LARGE {
+            let bench = Arc::clone(&self.bench);
+            let done = self.heavy.run("scan large request", move || enrich::scan(body, peer, &bench.settings)).await;
+            done.map_err(|_| Refusal::new(Code::InvalidArgument, "the request could not be gone through"))?
+        } else {
+            enrich::scan(body, peer, &self.bench.settings)
+        };
+        scanned.map_err(|fault| Refusal::new(Code::InvalidArgument, fault.to_string()))
+    }
+
     /// The request with the waiting time on its spans, and the room that takes: what cannot be told is left out and counted.
-    fn enriched(&self, scan: &Scan, targets: &[Option<Match>], room: &Room, ledger: &mut Ledger<'_>) -> Result<(Bytes, Copy), Refusal> {
-        let mut copy = match enrich::room_needed(scan, targets, &self.settings) {
+    async fn enriched(
+        &self,
+        scan: Scan,
+        targets: Vec<Option<Match>>,
+        room: &Room,
+        ledger: &mut Ledger<'_>,
+    ) -> Result<(Bytes, Copy), Refusal> {
+        let mut copy = match enrich::room_needed(&scan, &targets, &self.bench.settings) {
             0 => Copy::default(),
             needed => room.copy(needed)?,
         };
-        let mut kept = std::mem::take(&mut *self.kept());
-        let enriched = enrich::apply_onto(scan, targets, &self.view, &self.settings, &mut kept, |room| self.buffers.take(room));
-        *self.kept() = kept;
+        let enriched = if scan.spans() > MANY_SPANS {
+            let bench = Arc::clone(&self.bench);
+            let done = self.heavy.run("enrich many spans", move || bench.enrich(&scan, &targets)).await;
+            done.map_err(|_| Refusal::new(Code::InvalidArgument, "the request could not be enriched"))?
+        } else {
+            self.bench.enrich(&scan, &targets)
+        };
         copy.settle(enriched.body.len());
         ledger.enriched = Some((enriched.enriched, enriched.skipped));
         Span::current().record("spans", enriched.spans).record("enriched", enriched.enriched);
         Ok((enriched.body, copy))
     }
 
-    /// Of two requests enriched at once, one begins anew.
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whose each resource is; has the sampler look again once where somebody who says who they are is not known.
     async fn targets(&self, scan: &mut Scan, peer: Peer, hold_until: Instant) -> Vec<Option<Match>> {
-        let mut targets = scan.identify(&self.view);
+        let mut targets = scan.identify(&self.bench.view);
         if targets.iter().any(Option::is_none)
             && let Some(owned) = self.owners.search(peer, hold_until).await
         {
             scan.came_from(owned);
-            targets = scan.identify(&self.view);
+            targets = scan.identify(&self.bench.view);
         }
         let now = mono_now();
         let unknown = scan.groups().zip(&targets).filter(|(_, target)| target.is_none()).map(|(group, _)| group.claims);
         // Every one of them is noted: one look finds all or none.
         let new = unknown.filter(|claims| self.strangers.worth_a_look(claims, now)).count();
         if new > 0 && self.sampler.rescan(hold_until).await {
-            return scan.identify(&self.view);
+            return scan.identify(&self.bench.view);
         }
         targets
     }
@@ -204,13 +241,13 @@ impl Hop {
         let mut subjects: Vec<Subject> = targets.iter().flatten().flat_map(all_subjects).copied().collect();
         subjects.sort_unstable();
         subjects.dedup();
-        let until = self.view.instant(scan.latest_end())?;
+        let until = self.bench.view.instant(scan.latest_end())?;
         (!subjects.is_empty()).then_some((subjects, until))
     }
 
     /// The threads that spans name, with where they are to be looked for.
     fn threads(&self, scan: &Scan, targets: &[Option<Match>]) -> Vec<(Subject, u32)> {
-        if self.settings.thread_attribute.is_none() {
+        if self.bench.settings.thread_attribute.is_none() {
             return Vec::new();
         }
         let of_group = |(place, target): (usize, &Option<Match>)| {

@@ -1,17 +1,15 @@
 //! Compression of requests: once a request, however often it is sent.
 
 use std::io::{Read, Write};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use tokio::sync::Semaphore;
 
 use crate::config::meaning::Compression;
 use crate::model::{Code, Refusal};
-use crate::runtime::Tasks;
 use crate::runtime::budget::{Copy, Room};
+use crate::runtime::{Heavy, Tasks};
 
 /// Speed before size: the network between a node and its Collector is wide, the node's CPU belongs to others.
 const ZSTD_LEVEL: i32 = 1;
@@ -20,22 +18,19 @@ const ZSTD_LEVEL: i32 = 1;
 const LARGE: usize = 64 * 1024;
 /// Spans usually become at least this much smaller.
 const USUAL_RATIO: usize = 4;
-/// Large bodies compressed at a time.
-const AT_A_TIME: usize = 2;
 
 /// Compresses the bodies of one exporter.
 #[derive(Debug)]
 pub struct Compressor {
     compression: Compression,
-    tasks: Tasks,
-    permits: Arc<Semaphore>,
+    heavy: Heavy,
 }
 
 impl Compressor {
     /// As configured.
     #[must_use]
     pub fn new(compression: Compression, tasks: Tasks) -> Self {
-        Self { compression, tasks, permits: Arc::new(Semaphore::new(AT_A_TIME)) }
+        Self { compression, heavy: Heavy::new(tasks) }
     }
 
     /// Whether bodies travel compressed.
@@ -62,14 +57,9 @@ impl Compressor {
         if body.len() <= LARGE {
             return compress(self.compression, body);
         }
-        let failed = || Refusal::new(Code::Unavailable, "request could not be compressed");
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| failed())?;
         let compression = self.compression;
-        let done = self.tasks.blocking("export large body", move || {
-            let _permit = permit;
-            compress(compression, body)
-        });
-        done.await.unwrap_or_else(|_| Err(failed()))
+        let done = self.heavy.run("export large body", move || compress(compression, body)).await;
+        done.unwrap_or_else(|_| Err(Refusal::new(Code::Unavailable, "request could not be compressed")))
     }
 }
 

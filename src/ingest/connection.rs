@@ -252,11 +252,10 @@ mod tests {
 
     use super::super::budget::{Budget, Share};
     use super::super::door::House;
-    use super::super::heavy::Heavy;
     use super::super::{Counters, Handler, Request as Taken};
     use super::*;
     use crate::model::{Answer, Peer};
-    use crate::runtime::{Buffers, Stop, Task, Tasks};
+    use crate::runtime::{Buffers, Heavy, Stop, Task, Tasks};
 
     struct Accepts;
 

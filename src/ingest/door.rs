@@ -8,12 +8,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::budget::{Budget, Share, Ticket};
 use super::counters::Counters;
-use super::heavy::Heavy;
 use super::problem::Problem;
 use super::{Handler, Request};
 use crate::model::{Peer, Refusal, Signal};
 use crate::runtime::clock::instant_now;
-use crate::runtime::{Buffers, Stop};
+use crate::runtime::{Buffers, Heavy, Stop};
 
 /// A sender's own deadline is met this much early, so that the answer gets there in time; at most a tenth of it.
 const REPLY_MARGIN: Duration = Duration::from_millis(100);

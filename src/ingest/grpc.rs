@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::budget::Ticket;
 use super::door::{Door, Refused};
+use super::heavy;
 use super::inflate::{Coding, inflate};
 use super::message::{Message, PREFIX};
 use super::problem::Problem;
@@ -156,7 +157,7 @@ impl Call {
             if compressed {
                 let size = message.len();
                 let inflating = move || inflate(coding, message, limit, &mut ticket).map(|inflated| (inflated, ticket));
-                (message, ticket) = door.house.heavy.run(size, inflating).await?;
+                (message, ticket) = heavy::run(&door.house.heavy, size, inflating).await?;
             }
             let buffer = message.clone();
             let answer = door.deliver(signal, message, deadline, ticket).await;

@@ -10,6 +10,7 @@ use http_body::Body;
 use super::body::whole;
 use super::budget::Ticket;
 use super::door::{Door, Refused};
+use super::heavy;
 use super::inflate::{Coding, inflate};
 use super::problem::Problem;
 use super::reply::Reply;
@@ -96,7 +97,7 @@ where
         };
         Ok((message, ticket))
     };
-    let (message, ticket) = door.house.heavy.run(size, decoding).await?;
+    let (message, ticket) = heavy::run(&door.house.heavy, size, decoding).await?;
     let deadline = door.deadline(instant_now(), None);
     let answer = door.hand_over(signal, message, deadline, ticket).await?;
     Ok((signal, answer))

@@ -12,13 +12,12 @@ use super::budget::{Budget, Share};
 use super::connection::{self, Speaks};
 use super::counters::Counters;
 use super::door::{Door, House};
-use super::heavy::Heavy;
 use super::http::Bounds;
 use super::listen::{Address, BindError, Listener};
 use super::tls::Acceptor;
 use crate::config::meaning::{GrpcServer, HttpServer, Limits, Receiver, ServerTls};
 use crate::model::Peer;
-use crate::runtime::{Backoff, Buffers, Io, Spawner, Stop, Tasks};
+use crate::runtime::{Backoff, Buffers, Heavy, Io, Spawner, Stop, Tasks};
 
 /// Time for answers to get out after requests in flight were cut short.
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@
 //!
 //! Where the whole is used up, requests that hold bytes and of which hardly anything comes any more ([`Ticket::look`]) are
 //! let go for those that come, the largest first. Their bytes count as free at once; the memory is free as soon as their own
-//! task, which is woken, has dropped them. One that has come whole ([`Ticket::keep`]) is never let go.
+//! task, which is woken, has dropped them, and so much that is free and still there is bounded too. One that has come whole ([`Ticket::keep`]) is never let go.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +18,9 @@ use crate::model::{Code, Refusal};
 
 /// A connection may hold at most one part in this many of the whole.
 const CONNECTION_PARTS: usize = 4;
+/// One part in this many of the whole, or so many bytes, may be there still of requests that were let go, beside all others.
+const PASSING_PARTS: usize = 8;
+const LEAST_PASSING: usize = 8 << 20;
 /// How long a sender refused for want of room is asked to wait.
 const ROOM_DELAY: Duration = Duration::from_secs(1);
 
@@ -33,7 +36,7 @@ impl Budget {
     /// At most `total` bytes at a time.
     #[must_use]
     pub fn new(total: usize) -> Arc<Self> {
-        Arc::new(Self { total, used: AtomicUsize::new(0), slow: Slow::default() })
+        Arc::new(Self { total, used: AtomicUsize::new(0), slow: Slow::new((total / PASSING_PARTS).max(LEAST_PASSING)) })
     }
 
     /// Bytes held now.
@@ -168,11 +171,13 @@ pub struct Ticket {
     /// Where it is slow.
     place: Option<Arc<Place>>,
     let_go: bool,
+    /// What it held when it was let go.
+    passing: usize,
 }
 
 impl Ticket {
     fn new(share: &Arc<Share>, beside: Option<usize>) -> Self {
-        Self { share: Arc::clone(share), bytes: 0, beside, seen: None, place: None, let_go: false }
+        Self { share: Arc::clone(share), bytes: 0, beside, seen: None, place: None, let_go: false, passing: 0 }
     }
 
     /// Takes `bytes` more.
@@ -260,7 +265,7 @@ impl Ticket {
         let place = self.place.take();
         if place.as_ref().is_some_and(|place| !self.share.budget.slow.take_out(self.bytes, place)) {
             // Whoever let it go gave its bytes back.
-            (self.bytes, self.let_go) = (0, true);
+            (self.passing, self.bytes, self.let_go) = (self.bytes, 0, true);
         }
         if self.let_go { Err(OverBudget::LetGo) } else { Ok(place) }
     }
@@ -277,6 +282,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.shrink_to(0);
+        if self.passing > 0 {
+            self.share.budget.slow.passed(self.passing);
+        }
     }
 }
 

@@ -19,8 +19,10 @@ pub const LOOK: Duration = Duration::from_millis(500);
 pub const PROGRESS: usize = 16 * 1024;
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Slow {
+    /// Most bytes let go that are there still, beyond those of one request.
+    most_passing: usize,
     places: Mutex<Places>,
 }
 
@@ -30,6 +32,8 @@ struct Places {
     by_size: BTreeMap<(usize, u64), Arc<Place>>,
     /// The bytes of all.
     held: usize,
+    /// Bytes of those that were let go, until their tasks have dropped them.
+    passing: usize,
     entered: u64,
 }
 
@@ -48,6 +52,10 @@ struct Told {
 }
 
 impl Slow {
+    pub(super) fn new(most_passing: usize) -> Self {
+        Self { most_passing, places: Mutex::default() }
+    }
+
     /// Enters a request that holds `bytes` of `share`.
     pub(super) fn enter(&self, bytes: usize, share: &Arc<Share>) -> Arc<Place> {
         let mut places = self.places();
@@ -67,8 +75,9 @@ impl Slow {
         self.places().remove((bytes, place.number)).is_some()
     }
 
-    /// Lets the one go that holds most, unless all of them together hold less than is `missing`: nobody goes in vain. Whether
-    /// there may be room now.
+    /// Lets the one go that holds most, unless all of them together hold less than is `missing`: nobody goes in vain. Nor
+    /// does anybody while too much is there still of those that went before: their memory would be used twice. Whether there
+    /// may be room now.
     pub(super) fn make_room(&self, missing: impl FnOnce() -> usize) -> bool {
         let mut places = self.places();
         // Asked for in here: what another has just made room for is not missing any more.
@@ -77,11 +86,19 @@ impl Slow {
             return true;
         }
         let largest = places.by_size.last_key_value().map(|(key, _)| *key).filter(|_| places.held >= missing);
-        let Some((key, place)) = largest.and_then(|key| Some((key, places.remove(key)?))) else { return false };
+        let may_go = largest.filter(|(bytes, _)| places.passing == 0 || places.passing.saturating_add(*bytes) <= self.most_passing);
+        let Some((key, place)) = may_go.and_then(|key| Some((key, places.remove(key)?))) else { return false };
+        places.passing = places.passing.saturating_add(key.0);
         place.share.give_back(key.0);
         drop(places);
         place.tell();
         true
+    }
+
+    /// One that was let go has dropped its bytes.
+    pub(super) fn passed(&self, bytes: usize) {
+        let mut places = self.places();
+        places.passing = places.passing.saturating_sub(bytes);
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {
@@ -223,6 +240,32 @@ mod tests {
         whole.keep().unwrap();
         assert_eq!(Share::new(&budget).ticket().grow(TOTAL), Err(OverBudget::Whole));
         assert!(!was_let_go(&whole));
+    }
+
+    #[test]
+    fn no_more_go_than_may_be_there_still_beside_all_others() {
+        const MIB: usize = 1 << 20;
+        let budget = Budget::new(64 * MIB);
+        let mut slow: Vec<Ticket> = (0..16).map(|_| slow(&budget, 4 * MIB)).collect();
+        let newcomer = || {
+            let mut ticket = Share::new(&budget).ticket();
+            ticket.grow(4 * MIB).map(|()| ticket)
+        };
+        let newcomers: Vec<Ticket> = (0..2).map(|_| newcomer().unwrap()).collect();
+        assert_eq!(newcomer().unwrap_err(), OverBudget::Whole, "an eighth of all is there twice");
+        assert_eq!(slow.iter().filter(|ticket| was_let_go(ticket)).count(), 2);
+        // One of them knows, and has its bytes still; then it drops them.
+        let gone = slow.iter().position(was_let_go).unwrap();
+        assert_eq!(slow[gone].grow(1), Err(OverBudget::LetGo));
+        assert_eq!(newcomer().unwrap_err(), OverBudget::Whole);
+        drop(slow.swap_remove(gone));
+        let third = newcomer().unwrap();
+        assert_eq!(budget.used(), 64 * MIB);
+        drop((slow, newcomers, third));
+        assert_eq!(budget.used(), 0);
+        let again = self::slow(&budget, 40 * MIB);
+        Share::new(&budget).ticket().grow(60 * MIB).unwrap();
+        assert!(was_let_go(&again), "one may be larger than that, if it is the only one");
     }
 
     /// What is expected of a ticket.

@@ -218,7 +218,8 @@ async fn windows_agree(method: Method, evidence: Evidence) {
     }
 
     victim.stop();
-    let (mut start_of_span, before) = (wall_now(), victim.schedstat());
+    let ((begin_mono, mut start_of_span), before) = (both_now(), victim.schedstat());
+    assert!(handle.cover(&subjects, begin_mono, deadline()).await);
     victim.go();
     let mut sums = [0; 2];
     for number in 0..200 {

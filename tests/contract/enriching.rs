@@ -197,6 +197,29 @@ fn obeys_beside_kept(span: &Span) {
     assert!(double_of(&ours.attributes, "stallspan.coverage") > 0.0, "{ours:#?}");
 }
 
+/// More than a mebibyte, and more spans than are enriched between two requests: on threads of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_very_many_spans_is_enriched_as_any_other() {
+    let id = container_id();
+    let _container = Container::busy(&format!("/docker/{id}"));
+    let downstream = Downstream::accepting().await;
+    let agent = Agent::start(&to_grpc_quietly(downstream.address));
+    warmed(&agent, &downstream, &id).await;
+    let many: Vec<Span> = (0..20_000_u64).map(|number| Span { span_id: number.to_be_bytes().to_vec(), ..recent() }).collect();
+    let sent = bytes(vec![text("container.id", &id)], many.clone());
+    assert!(sent.len() > 1 << 20, "{}", sent.len());
+    let before = downstream.of("traces").len();
+    assert_eq!(post(agent.http(), "/v1/traces", sent).await.status, 200);
+    let body = downstream.of("traces")[before].body.clone();
+    let got = opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(body).unwrap();
+    let spans = spans_of(&got);
+    assert_eq!(spans.len(), many.len());
+    for (span, sent) in spans.into_iter().zip(&many) {
+        obeys(span);
+        assert_eq!(bare(span), *sent);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_of_nobody_known_pass_byte_for_byte() {
     let downstream = Downstream::accepting().await;
