@@ -185,7 +185,7 @@ impl Hop {
         let scanned = if body.len() > LARGE {
             let bench = Arc::clone(&self.bench);
             let done = self.heavy.run("scan large request", move || enrich::scan(body, peer, &bench.settings)).await;
-            done.map_err(|_| Refusal::new(Code::InvalidArgument, "the request could not be gone through"))?
+            done.map_err(|_| broken_off("scanning"))?
         } else {
             enrich::scan(body, peer, &self.bench.settings)
         };
@@ -207,7 +207,7 @@ impl Hop {
         let enriched = if scan.spans() > MANY_SPANS {
             let bench = Arc::clone(&self.bench);
             let done = self.heavy.run("enrich many spans", move || bench.enrich(&scan, &targets)).await;
-            done.map_err(|_| Refusal::new(Code::InvalidArgument, "the request could not be enriched"))?
+            done.map_err(|_| broken_off("enriching"))?
         } else {
             self.bench.enrich(&scan, &targets)
         };
@@ -261,6 +261,12 @@ impl Hop {
         threads.truncate(MOST_THREADS);
         threads
     }
+}
+
+/// A fault of ours, not of the request's: its sender keeps it.
+fn broken_off(what: &'static str) -> Refusal {
+    tracing::error!(what, "a large request was refused: work on it ended in a panic");
+    Refusal::new(Code::Unavailable, format!("{what} the request failed: a fault of stallspan"))
 }
 
 fn bytes_of(length: usize) -> u64 {

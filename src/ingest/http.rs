@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
+use tokio::time::sleep_until;
 
 use super::body::whole;
 use super::budget::Ticket;
@@ -88,7 +89,9 @@ where
         wire = whole(body, bounds.body, &mut ticket, arrived_by) => wire?,
         () = door.house.cut.wait() => return Err(Problem::Stopping.into()),
     };
-    let size = wire.len();
+    // What needs no decoding does not wait for its turn.
+    let size = if coding == Coding::Identity && encoding == Encoding::Protobuf { 0 } else { wire.len() };
+    let deadline = door.deadline(instant_now(), None);
     let decoding = move || {
         let inflated = inflate(coding, wire, bounds.body, &mut ticket)?;
         let message = match encoding {
@@ -97,8 +100,12 @@ where
         };
         Ok((message, ticket))
     };
-    let (message, ticket) = heavy::run(&door.house.heavy, size, decoding).await?;
-    let deadline = door.deadline(instant_now(), None);
+    let (message, ticket) = tokio::select! {
+        biased;
+        done = heavy::run(&door.house.heavy, size, decoding) => done?,
+        () = door.house.cut.wait() => return Err(Problem::Stopping.into()),
+        () = sleep_until(Door::overstayed(deadline)) => return Err(Problem::TimedOut.into()),
+    };
     let answer = door.hand_over(signal, message, deadline, ticket).await?;
     Ok((signal, answer))
 }

@@ -75,9 +75,9 @@ impl Slow {
         self.places().remove((bytes, place.number)).is_some()
     }
 
-    /// Lets the one go that holds most, unless all of them together hold less than is `missing`: nobody goes in vain. Nor
-    /// does anybody while too much is there still of those that went before: their memory would be used twice. Whether there
-    /// may be room now.
+    /// Lets those go that hold most, as many as hold what is `missing`; nobody, where all together hold less. Nor does anybody
+    /// go while too much is there still of those that went before: their memory would be used twice. Whether there may be
+    /// room now.
     pub(super) fn make_room(&self, missing: impl FnOnce() -> usize) -> bool {
         let mut places = self.places();
         // Asked for in here: what another has just made room for is not missing any more.
@@ -85,13 +85,18 @@ impl Slow {
         if missing == 0 {
             return true;
         }
-        let largest = places.by_size.last_key_value().map(|(key, _)| *key).filter(|_| places.held >= missing);
-        let may_go = largest.filter(|(bytes, _)| places.passing == 0 || places.passing.saturating_add(*bytes) <= self.most_passing);
-        let Some((key, place)) = may_go.and_then(|key| Some((key, places.remove(key)?))) else { return false };
-        places.passing = places.passing.saturating_add(key.0);
-        place.share.give_back(key.0);
+        let (largest, bytes) = places.largest(missing);
+        let passing = places.passing.saturating_add(bytes);
+        if bytes < missing || (places.passing > 0 && passing > self.most_passing) {
+            return false;
+        }
+        places.passing = passing;
+        let gone: Vec<(usize, Arc<Place>)> = largest.into_iter().filter_map(|key| Some((key.0, places.remove(key)?))).collect();
+        for (bytes, place) in &gone {
+            place.share.give_back(*bytes);
+        }
         drop(places);
-        place.tell();
+        gone.iter().for_each(|(_, place)| place.tell());
         true
     }
 
@@ -110,6 +115,22 @@ impl Places {
     fn put(&mut self, bytes: usize, place: Arc<Place>) {
         self.held = self.held.saturating_add(bytes);
         self.by_size.insert((bytes, place.number), place);
+    }
+
+    /// Those that hold most, as many as hold so much, and what they hold: less, if all do.
+    fn largest(&self, enough: usize) -> (Vec<(usize, u64)>, usize) {
+        let (mut keys, mut bytes) = (Vec::new(), 0_usize);
+        if self.held < enough {
+            return (keys, self.held);
+        }
+        for key in self.by_size.keys().rev() {
+            bytes = bytes.saturating_add(key.0);
+            keys.push(*key);
+            if bytes >= enough {
+                break;
+            }
+        }
+        (keys, bytes)
     }
 
     fn remove(&mut self, key: (usize, u64)) -> Option<Arc<Place>> {
@@ -261,6 +282,12 @@ mod tests {
         drop(slow.swap_remove(gone));
         let third = newcomer().unwrap();
         assert_eq!(budget.used(), 64 * MIB);
+        // For one that needs more, as many go as it needs, or nobody.
+        let in_one = |bytes| Share::new(&budget).ticket().grow(bytes);
+        let gone = |slow: &[Ticket]| slow.iter().filter(|ticket| was_let_go(ticket)).count();
+        assert_eq!((in_one(12 * MIB), gone(&slow)), (Err(OverBudget::Whole), 2));
+        slow.retain(|ticket| !was_let_go(ticket));
+        assert_eq!((in_one(12 * MIB), gone(&slow)), (Ok(()), 3));
         drop((slow, newcomers, third));
         assert_eq!(budget.used(), 0);
         let again = self::slow(&budget, 40 * MIB);

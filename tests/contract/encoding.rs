@@ -132,13 +132,23 @@ async fn debug_prints_what_passes() {
         let mut span = recent();
         span.name = "checkout-work".to_owned();
         assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![], vec![span])).await.status, 200);
-        until("a line", || agent.printed().lines().next().map(|_| ())).await;
+        // The answer may be here before the last of its lines.
+        let shown = |printed: &str| {
+            let last = if shows_attribute {
+                "/cart"
+            } else if shows_name {
+                "checkout-work"
+            } else {
+                ""
+            };
+            printed.lines().next().is_some() && printed.contains(last)
+        };
+        until("what it shows", || shown(&agent.printed()).then_some(())).await;
         let printed = agent.printed();
         assert_eq!(
             (printed.contains("checkout-work"), printed.contains("http.route")),
             (shows_name, shows_attribute || printed.contains("http.route") && shows_name),
             "{verbosity}: {printed}"
         );
-        assert!(verbosity != "detailed" || printed.contains("/cart"), "{printed}");
     }
 }

@@ -84,6 +84,7 @@ async fn memory_stays_bounded_and_others_are_served_under_every_attack() {
     println!("\nattack | peak RSS, MiB | p50, ms | p99, ms | p99 against quiet | refused of sent\n---|---|---|---|---|---");
     println!("none, 10 000 spans/s | {calm:.1} | {:.2} | {:.2} | 1.00 | {} of {}", quiet.p50, quiet.p99, quiet.refused, quiet.sent);
     let mut over = Vec::new();
+    assert!(Attack::ALL.into_iter().any(wanted), "no attack has such a name");
     for attack in Attack::ALL.into_iter().filter(|attack| wanted(*attack)) {
         let attacking = attack.begin(&target);
         let (seen, peak) = peak_during(pid, legit.send_for(long())).await;

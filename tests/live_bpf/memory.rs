@@ -7,6 +7,25 @@ use stallspan::source::bpf::{BpfSettings, BpfSource, Hierarchy, Record, Slot};
 use super::scene::{Cgroup, Process};
 use super::{close, pause, turn};
 
+/// Delay accounting, on until this is dropped.
+struct SwitchedOn(String);
+
+impl SwitchedOn {
+    const FILE: &str = "/proc/sys/kernel/task_delayacct";
+
+    fn new() -> Self {
+        let was = std::fs::read_to_string(Self::FILE).unwrap();
+        std::fs::write(Self::FILE, "1").unwrap();
+        Self(was)
+    }
+}
+
+impl Drop for SwitchedOn {
+    fn drop(&mut self) {
+        let _as_before = std::fs::write(Self::FILE, &self.0);
+    }
+}
+
 /// Reads a file of holes through a memory cgroup that is too small for it.
 #[test]
 fn reclaim_for_a_limit_is_what_delay_accounting_counts() {
@@ -22,9 +41,7 @@ fn reclaim_for_a_limit_is_what_delay_accounting_counts() {
     std::fs::write(cgroup.procs().with_file_name("memory.limit_in_bytes"), "33554432").unwrap();
     source.set_cgroup(cgroup.id(), Slot(1)).unwrap();
     source.set_floors(Slot(1), None, Some(0)).unwrap();
-    let switch = "/proc/sys/kernel/task_delayacct";
-    let was = std::fs::read_to_string(switch).unwrap();
-    std::fs::write(switch, "1").unwrap();
+    let switched = SwitchedOn::new();
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(64 << 30).unwrap();
     let reader =
@@ -37,7 +54,7 @@ fn reclaim_for_a_limit_is_what_delay_accounting_counts() {
     let (mut truth, pid) = (None, reader.pid());
     reader.stop();
     stallspan::host::Taskstats::open().unwrap().query_tids(&[pid], |_, answer| truth = answer.ok());
-    std::fs::write(switch, was).unwrap();
+    drop(switched);
     let truth = truth.unwrap();
     let (reclaim, _) = source.memory(Slot(1)).unwrap();
     let kind = stallspan::model::DelayKind::Reclaim;

@@ -30,7 +30,7 @@ impl Trace {
         let trace = Self { mounted, instance };
         fs::create_dir(&trace.instance).unwrap();
         trace.set("trace_clock", "mono");
-        trace.set("buffer_size_kb", "8192");
+        trace.set("buffer_size_kb", "4096");
         for event in EVENTS {
             trace.set(&format!("events/sched/{event}/enable"), "1");
         }
