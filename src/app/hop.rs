@@ -182,13 +182,10 @@ impl Hop {
     }
 
     async fn scanned(&self, body: Bytes, peer: Peer) -> Result<Scan, Refusal> {
-        let scanned = if body.len() > LARGE {
-            let bench = Arc::clone(&self.bench);
-            let done = self.heavy.run("scan large request", move || enrich::scan(body, peer, &bench.settings)).await;
-            done.map_err(|_| broken_off("scanning"))?
-        } else {
-            enrich::scan(body, peer, &self.bench.settings)
-        };
+        let bench = Arc::clone(&self.bench);
+        let large = body.len() > LARGE;
+        let done = self.heavy.run("scan large request", large, move || enrich::scan(body, peer, &bench.settings)).await;
+        let scanned = done.map_err(|_| broken_off("scanning"))?;
         scanned.map_err(|fault| Refusal::new(Code::InvalidArgument, fault.to_string()))
     }
 
@@ -204,13 +201,10 @@ impl Hop {
             0 => Copy::default(),
             needed => room.copy(needed)?,
         };
-        let enriched = if scan.spans() > MANY_SPANS {
-            let bench = Arc::clone(&self.bench);
-            let done = self.heavy.run("enrich many spans", move || bench.enrich(&scan, &targets)).await;
-            done.map_err(|_| broken_off("enriching"))?
-        } else {
-            self.bench.enrich(&scan, &targets)
-        };
+        let bench = Arc::clone(&self.bench);
+        let many = scan.spans() > MANY_SPANS;
+        let done = self.heavy.run("enrich many spans", many, move || bench.enrich(&scan, &targets)).await;
+        let enriched = done.map_err(|_| broken_off("enriching"))?;
         copy.settle(enriched.body.len());
         ledger.enriched = Some((enriched.enriched, enriched.skipped));
         Span::current().record("spans", enriched.spans).record("enriched", enriched.enriched);

@@ -54,11 +54,8 @@ impl Compressor {
     }
 
     async fn made(&self, body: Bytes) -> Result<Bytes, Refusal> {
-        if body.len() <= LARGE {
-            return compress(self.compression, body);
-        }
         let compression = self.compression;
-        let done = self.heavy.run("export large body", move || compress(compression, body)).await;
+        let done = self.heavy.run("export large body", body.len() > LARGE, move || compress(compression, body)).await;
         done.unwrap_or_else(|_| Err(Refusal::new(Code::Unavailable, "request could not be compressed")))
     }
 }

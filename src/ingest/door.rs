@@ -87,17 +87,25 @@ impl Door {
         deadline.checked_add(OVERSTAY).unwrap_or(deadline)
     }
 
-    /// Hands a request over and waits for its answer, for as long as is waited for one. The ticket is held until then.
+    /// Waits for `work` on a request of this deadline, for as long as its answer is waited for.
+    ///
+    /// # Errors
+    /// Those of `work`, or that it was not done in time.
+    pub async fn in_time<T, E: Into<Refused>>(&self, deadline: Instant, work: impl Future<Output = Result<T, E>>) -> Result<T, Refused> {
+        tokio::select! {
+            biased;
+            done = work => done.map_err(Into::into),
+            () = self.house.cut.wait() => Err(Problem::Stopping.into()),
+            () = sleep_until(Self::overstayed(deadline)) => Err(Problem::TimedOut.into()),
+        }
+    }
+
+    /// Hands a request over and waits for its answer, for as long as that is waited for. The ticket is held until then.
     ///
     /// # Errors
     /// The handler's refusal, or one for a handler that could not answer in time.
     pub async fn hand_over(&self, signal: Signal, body: Bytes, deadline: Instant, ticket: Ticket) -> Result<Bytes, Refused> {
-        tokio::select! {
-            biased;
-            answer = self.deliver(signal, body, deadline, ticket) => answer,
-            () = self.house.cut.wait() => Err(Problem::Stopping.into()),
-            () = sleep_until(Self::overstayed(deadline)) => Err(Problem::TimedOut.into()),
-        }
+        self.in_time(deadline, self.deliver(signal, body, deadline, ticket)).await
     }
 
     /// Hands a request over and waits for its answer; the caller sees to it that this does not last for ever.

@@ -16,10 +16,7 @@ where
     T: Send + 'static,
     W: FnOnce() -> Result<T, Problem> + Send + 'static,
 {
-    if size <= LARGE {
-        return work();
-    }
-    let done = heavy.run("ingest large body", work).await;
+    let done = heavy.run("ingest large body", size > LARGE, work).await;
     done.unwrap_or_else(|_| Err(Problem::Broken("the body could not be worked on".to_owned())))
 }
 

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
-use tokio::time::sleep_until;
 
 use super::body::whole;
 use super::budget::Ticket;
@@ -100,12 +99,7 @@ where
         };
         Ok((message, ticket))
     };
-    let (message, ticket) = tokio::select! {
-        biased;
-        done = heavy::run(&door.house.heavy, size, decoding) => done?,
-        () = door.house.cut.wait() => return Err(Problem::Stopping.into()),
-        () = sleep_until(Door::overstayed(deadline)) => return Err(Problem::TimedOut.into()),
-    };
+    let (message, ticket) = door.in_time(deadline, heavy::run(&door.house.heavy, size, decoding)).await?;
     let answer = door.hand_over(signal, message, deadline, ticket).await?;
     Ok((signal, answer))
 }

@@ -6,7 +6,8 @@
 //!
 //! Where the whole is used up, requests that hold bytes and of which hardly anything comes any more ([`Ticket::look`]) are
 //! let go for those that come, the largest first. Their bytes count as free at once; the memory is free as soon as their own
-//! task, which is woken, has dropped them, and so much that is free and still there is bounded too. One that has come whole ([`Ticket::keep`]) is never let go.
+//! task, which is woken, has dropped them, and so much that is free and still there is bounded too. One that has come whole
+//! ([`Ticket::keep`]) is never let go.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -31,16 +31,19 @@ impl Heavy {
         Self { tasks, permits: Arc::new(Semaphore::new(at_a_time)) }
     }
 
-    /// Does `work` once it is its turn. What has begun goes on to its end, with all that it owns, also where nobody waits for
-    /// it any more; what it does not own is not held for it.
+    /// Does `work`: at once and here, or, where it is `large`, once it is its turn. What has begun goes on to its end, with all
+    /// that it owns, also where nobody waits for it any more; what it does not own is not held for it.
     ///
     /// # Errors
-    /// It panicked.
-    pub async fn run<T, W>(&self, name: &'static str, work: W) -> Result<T, TaskFailed>
+    /// It was large and panicked.
+    pub async fn run<T, W>(&self, name: &'static str, large: bool, work: W) -> Result<T, TaskFailed>
     where
         T: Send + 'static,
         W: FnOnce() -> T + Send + 'static,
     {
+        if !large {
+            return Ok(work());
+        }
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| TaskFailed)?;
         let (tell, told) = oneshot::channel();
         let waiting = Arc::new(Mutex::new(Some((work, permit))));
@@ -71,6 +74,7 @@ fn be_nicer() {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Waker};
 
     use super::*;
 
@@ -78,37 +82,38 @@ mod tests {
     async fn it_is_done_behind_others_and_a_panic_is_told() {
         let heavy = Heavy::new(Tasks::new());
         let nice = || rustix::process::getpriority_process(None).unwrap();
-        assert_eq!(heavy.run("test", nice).await, Ok((nice() + NICER).min(19)));
-        assert_eq!(heavy.run("test", || -> () { panic!("on purpose") }).await, Err(TaskFailed));
-        assert_eq!(heavy.run("test", || 1).await, Ok(1), "the permit came back");
+        assert_eq!(heavy.run("test", true, nice).await, Ok((nice() + NICER).min(19)));
+        assert_eq!(heavy.run("test", true, || -> () { panic!("on purpose") }).await, Err(TaskFailed));
+        assert_eq!(heavy.run("test", true, || 1).await, Ok(1), "the permit came back");
     }
 
     #[tokio::test]
     async fn few_are_done_at_a_time_and_also_those_that_nobody_waits_for() {
-        let heavy = Heavy::new(Tasks::new());
-        let (now, most, done) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
-        let mut all = tokio::task::JoinSet::new();
-        for number in 0..12 {
-            let (heavy, now, most, done) = (heavy.clone(), Arc::clone(&now), Arc::clone(&most), Arc::clone(&done));
-            let work = move || {
-                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                std::thread::sleep(std::time::Duration::from_millis(5));
-                now.fetch_sub(1, Ordering::SeqCst);
+        let tasks = Tasks::new();
+        let heavy = Heavy::new(tasks.clone());
+        let at_a_time = heavy.permits.available_permits();
+        assert!(at_a_time <= AT_A_TIME && (at_a_time == 1 || at_a_time < available_parallelism().unwrap().get()));
+        let (gate, done) = (Arc::new(Mutex::new(())), Arc::new(AtomicUsize::new(0)));
+        let held = gate.lock().unwrap();
+        let work = || {
+            let (gate, done) = (Arc::clone(&gate), Arc::clone(&done));
+            move || {
+                drop(gate.lock().unwrap());
                 done.fetch_add(1, Ordering::SeqCst);
-            };
-            all.spawn(async move {
-                let mut running = std::pin::pin!(heavy.run("test", work));
-                if number == 0 {
-                    // Begun, and given up.
-                    let _begun = std::future::poll_fn(|context| std::task::Poll::Ready(running.as_mut().poll(context))).await;
-                } else {
-                    running.await.unwrap();
-                }
-            });
+            }
+        };
+        let mut all: Vec<_> = (0..12).map(|_| Box::pin(heavy.run("test", true, work()))).collect();
+        for one in &mut all {
+            assert!(one.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
-        all.join_all().await;
+        assert_eq!(tasks.open(), at_a_time, "the rest waits for its turn");
+        // Begun, and given up.
+        drop(all.remove(0));
+        drop(held);
+        for one in all {
+            one.await.unwrap();
+        }
+        tasks.all_ended().await;
         assert_eq!(done.load(Ordering::SeqCst), 12);
-        let cpus = available_parallelism().unwrap().get();
-        assert!(most.load(Ordering::SeqCst) <= if cpus > 2 { AT_A_TIME } else { 1 });
     }
 }

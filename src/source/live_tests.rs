@@ -23,6 +23,11 @@ use crate::host::Host;
 use crate::model::{ContainerKey, DelayKind, Evidence, ProcessKey, SingleWaits, SourceName, Subject, Totals, Wall};
 use crate::runtime::clock::{both_now, mono_now, wall_now};
 
+/// Until when a reading is waited for on a machine that starves.
+pub(super) fn patience() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(60)
+}
+
 pub(super) fn sources(method: Method) -> Sources {
     Sources {
         collection_interval: Duration::from_secs(1),
@@ -191,7 +196,7 @@ pub(super) async fn answers_come_from(evidence: Evidence, handle: &SamplerHandle
         let start = wall_now();
         tokio::time::sleep(Duration::from_millis(20)).await;
         let (end_mono, end) = both_now();
-        assert!(handle.cover(subjects, end_mono, tokio::time::Instant::now() + Duration::from_secs(60)).await);
+        assert!(handle.cover(subjects, end_mono, patience()).await);
         if subjects.iter().all(|subject| node.history().window(*subject, start, end).evidence == Some(evidence)) {
             return true;
         }
@@ -209,17 +214,16 @@ async fn windows_agree(method: Method, evidence: Evidence) {
     let (victim, _second, _third) = (Burner::spinning(), Burner::spinning(), Burner::spinning());
     container.take(&victim.0);
     let (handle, thread) = start(host(&sources), sources, Arc::clone(&node)).unwrap();
-    let deadline = || tokio::time::Instant::now() + Duration::from_secs(60);
-    assert!(handle.rescan(deadline()).await);
+    assert!(handle.rescan(patience()).await);
     let subjects = [Subject::Container(container.key(&node).unwrap()), Subject::Process(victim.key(&node).unwrap())];
-    assert!(handle.cover(&subjects, mono_now(), deadline()).await);
+    assert!(handle.cover(&subjects, mono_now(), patience()).await);
     if !answers_come_from(evidence, &handle, &node, &subjects).await {
         return;
     }
 
     victim.stop();
     let ((begin_mono, begin), before) = (both_now(), victim.schedstat().0);
-    assert!(handle.cover(&subjects, begin_mono, deadline()).await);
+    assert!(handle.cover(&subjects, begin_mono, patience()).await);
     victim.go();
     let (mut start_of_span, mut told, mut cut) = (begin, before, 0);
     let mut sums = [0; 2];
@@ -230,7 +234,7 @@ async fn windows_agree(method: Method, evidence: Evidence) {
             victim.stop();
         }
         let (end_mono, end) = both_now();
-        assert!(handle.cover(&subjects, end_mono, deadline()).await);
+        assert!(handle.cover(&subjects, end_mono, patience()).await);
         for (sum, subject) in sums.iter_mut().zip(subjects) {
             let window = node.history().window(subject, start_of_span, end);
             assert_eq!((window.coverage, window.evidence), (1.0, Some(evidence)), "{subject:?}");
@@ -566,14 +570,13 @@ async fn many_who_ask_share_readings_and_nobody_waits_for_a_stopped_sampler() {
     let burner = Burner::spinning();
     container.take(&burner.0);
     let (handle, thread) = start(host(&sources), sources, Arc::clone(&node)).unwrap();
-    let deadline = || tokio::time::Instant::now() + Duration::from_secs(60);
-    assert!(handle.rescan(deadline()).await);
+    assert!(handle.rescan(patience()).await);
     let subject = Subject::Container(container.key(&node).unwrap());
-    let asked = (0..200).map(|_| tokio::spawn(handle.cover(&[subject], mono_now(), deadline()))).collect::<Vec<_>>();
+    let asked = (0..200).map(|_| tokio::spawn(handle.cover(&[subject], mono_now(), patience()))).collect::<Vec<_>>();
     for one in asked {
         assert!(one.await.unwrap());
     }
-    assert!(handle.collect(deadline()).await);
+    assert!(handle.collect(patience()).await);
     assert!(node.take_collection().is_some());
     handle.stop();
     thread.join().unwrap();
@@ -583,7 +586,7 @@ async fn many_who_ask_share_readings_and_nobody_waits_for_a_stopped_sampler() {
 }
 
 async fn ask(handle: &SamplerHandle, subject: Subject) -> bool {
-    handle.cover(&[subject], mono_now(), tokio::time::Instant::now() + Duration::from_secs(60)).await
+    handle.cover(&[subject], mono_now(), patience()).await
 }
 
 fn thread_cpu() -> Duration {

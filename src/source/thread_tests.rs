@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use rustix::thread::{CpuSet, gettid, sched_setaffinity};
 
-use super::live_tests::{Burner, Container, answers_come_from, host, node, signal, sources, stop, until};
+use super::live_tests::{Burner, Container, answers_come_from, host, node, patience, signal, sources, stop, until};
 use super::{Node, SamplerHandle, start};
 use crate::config::meaning::Method;
 use crate::model::{DelayKind, Evidence, Mono, Subject, TaskKey};
@@ -97,7 +97,7 @@ fn truth(node: &Node, within: Subject, own_tid: u32) -> (TaskKey, u64) {
 
 async fn cover(handle: &SamplerHandle, subject: Subject, tids: &[u32], until: Mono) -> bool {
     let names: Vec<(Subject, u32)> = tids.iter().map(|tid| (subject, *tid)).collect();
-    handle.cover_threads(&[subject], &names, until, tokio::time::Instant::now() + Duration::from_secs(60)).await
+    handle.cover_threads(&[subject], &names, until, patience()).await
 }
 
 async fn each_thread_tells_its_own(method: Method) {
@@ -105,7 +105,7 @@ async fn each_thread_tells_its_own(method: Method) {
     let (threads, _neighbors) = (TwoThreads::new(&container), [Burner::spinning(), Burner::spinning(), Burner::spinning()]);
     let node = node(&sources);
     let (handle, thread) = start(host(&sources), sources, Arc::clone(&node)).unwrap();
-    assert!(handle.rescan(tokio::time::Instant::now() + Duration::from_secs(60)).await);
+    assert!(handle.rescan(patience()).await);
     let subject = Subject::Container(container.key(&node).unwrap());
     let tids = [threads.starved, threads.calm];
     assert!(cover(&handle, subject, &tids, mono_now()).await);
@@ -158,7 +158,7 @@ async fn a_number_that_nobody_has_is_nobodys_and_a_thread_that_ended_stays_who_i
     let threads = TwoThreads::new(&container);
     let node = node(&sources);
     let (handle, thread) = start(host(&sources), sources, Arc::clone(&node)).unwrap();
-    assert!(handle.rescan(tokio::time::Instant::now() + Duration::from_secs(60)).await);
+    assert!(handle.rescan(patience()).await);
     let subject = Subject::Container(container.key(&node).unwrap());
     assert!(cover(&handle, subject, &[threads.calm, 4_000_000], mono_now()).await);
     assert_eq!(node.threads().find(&[subject], 4_000_000, mono_now()), None);
@@ -187,7 +187,7 @@ async fn a_thread_that_ended_before_it_was_named_is_known_by_its_waits() {
     }
     let _neighbors = [Burner::spinning(), Burner::spinning(), Burner::spinning()];
     let threads = TwoThreads::new(&container);
-    assert!(handle.rescan(tokio::time::Instant::now() + Duration::from_secs(60)).await);
+    assert!(handle.rescan(patience()).await);
     let subject = Subject::Container(container.key(&node).unwrap());
     let begin = wall_now();
     tokio::time::sleep(Duration::from_millis(700)).await;

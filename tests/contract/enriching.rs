@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -86,20 +87,35 @@ pub fn unknown(span: &Span) {
     assert!(span.events.iter().all(|event| event.name != "stallspan.stall"));
 }
 
+/// Sends a request; as it arrived.
+pub async fn passed(agent: &Agent, downstream: &Downstream, request: Vec<u8>) -> ExportTraceServiceRequest {
+    let before = downstream.of("traces").len();
+    assert_eq!(post(agent.http(), "/v1/traces", request).await.status, 200);
+    ExportTraceServiceRequest::decode(downstream.of("traces")[before].body.clone()).unwrap()
+}
+
+/// Sends spans of a container in one request; as they arrived.
+pub async fn through(agent: &Agent, downstream: &Downstream, id: &str, spans: Vec<Span>) -> Vec<Span> {
+    let got = passed(agent, downstream, bytes(vec![text("container.id", id)], spans)).await;
+    let got: Vec<Span> = spans_of(&got).into_iter().cloned().collect();
+    got.iter().for_each(obeys);
+    got
+}
+
+/// An agent that has read this container, and what it sends to.
+async fn ready_for(id: &str) -> (Downstream, Agent) {
+    let downstream = Downstream::accepting().await;
+    let agent = Agent::start(&to_grpc_quietly(downstream.address));
+    warmed(&agent, &downstream, id).await;
+    (downstream, agent)
+}
+
 /// Sends spans of a container until one is covered, so that its readings are known to be taken. Returns the covered span.
 pub async fn warmed(agent: &Agent, downstream: &Downstream, id: &str) -> Span {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     loop {
-        let sent = downstream.of("traces").len();
-        let reply = post(
-            agent.http(),
-            "/v1/traces",
-            bytes(vec![text("container.id", id)], vec![span(Duration::from_millis(120), Duration::from_millis(20))]),
-        )
-        .await;
-        assert_eq!(reply.status, 200);
-        let body = downstream.of("traces")[sent].body.clone();
-        let got = opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(body).unwrap();
+        let sent = span(Duration::from_millis(120), Duration::from_millis(20));
+        let got = passed(agent, downstream, bytes(vec![text("container.id", id)], vec![sent])).await;
         let span = spans_of(&got)[0];
         if has(&span.attributes, "stallspan.coverage") && double_of(&span.attributes, "stallspan.coverage") > 0.99 {
             return span.clone();
@@ -132,9 +148,7 @@ async fn a_covered_span_has_its_numbers_and_everything_it_came_with() {
 async fn ours_is_replaced_and_everything_else_is_kept() {
     let id = container_id();
     let _container = Container::busy(&format!("/docker/{id}"));
-    let downstream = Downstream::accepting().await;
-    let agent = Agent::start(&to_grpc_quietly(downstream.address));
-    warmed(&agent, &downstream, &id).await;
+    let (downstream, agent) = ready_for(&id).await;
     let stall = Event { name: "stallspan.stall".to_owned(), time_unix_nano: 5, ..Event::default() };
     let own = Event {
         name: "cache miss".to_owned(),
@@ -168,9 +182,9 @@ async fn ours_is_replaced_and_everything_else_is_kept() {
     let before = downstream.of("traces").len();
     let reply = Grpc::once(agent.grpc(), TRACES, &message.encode_to_vec()).await;
     assert_eq!(reply.code(), 0);
-    let read = |body| opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(body).unwrap();
+    let read = |body| ExportTraceServiceRequest::decode(body).unwrap();
     let first = downstream.of("traces")[before].body.clone();
-    let check = |got: &opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest| {
+    let check = |got: &ExportTraceServiceRequest| {
         let span = spans_of(got)[0];
         obeys_beside_kept(span);
         assert_eq!(bare(span), bare(&sent));
@@ -202,21 +216,14 @@ fn obeys_beside_kept(span: &Span) {
 async fn a_request_of_very_many_spans_is_enriched_as_any_other() {
     let id = container_id();
     let _container = Container::busy(&format!("/docker/{id}"));
-    let downstream = Downstream::accepting().await;
-    let agent = Agent::start(&to_grpc_quietly(downstream.address));
-    warmed(&agent, &downstream, &id).await;
+    let (downstream, agent) = ready_for(&id).await;
     let many: Vec<Span> = (0..20_000_u64).map(|number| Span { span_id: number.to_be_bytes().to_vec(), ..recent() }).collect();
-    let sent = bytes(vec![text("container.id", &id)], many.clone());
-    assert!(sent.len() > 1 << 20, "{}", sent.len());
-    let before = downstream.of("traces").len();
-    assert_eq!(post(agent.http(), "/v1/traces", sent).await.status, 200);
-    let body = downstream.of("traces")[before].body.clone();
-    let got = opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(body).unwrap();
-    let spans = spans_of(&got);
-    assert_eq!(spans.len(), many.len());
-    for (span, sent) in spans.into_iter().zip(&many) {
-        obeys(span);
-        assert_eq!(bare(span), *sent);
+    let size = bytes(vec![], many.clone()).len();
+    assert!(size > 1 << 20, "{size}");
+    let got = through(&agent, &downstream, &id, many.clone()).await;
+    assert_eq!(got.len(), many.len());
+    for (got, sent) in got.iter().zip(&many) {
+        assert_eq!(bare(got), *sent);
     }
 }
 
@@ -246,9 +253,7 @@ async fn spans_of_nobody_known_pass_byte_for_byte() {
 async fn what_cannot_be_told_is_told_to_be_unknown() {
     let id = container_id();
     let _container = Container::busy(&format!("/docker/{id}"));
-    let downstream = Downstream::accepting().await;
-    let agent = Agent::start(&to_grpc_quietly(downstream.address));
-    warmed(&agent, &downstream, &id).await;
+    let (downstream, agent) = ready_for(&id).await;
     let hour = Duration::from_secs(3600);
     let (mut no_start, mut no_end, mut neither, mut reversed) = (recent(), recent(), recent(), recent());
     no_start.start_time_unix_nano = 0;
@@ -262,13 +267,8 @@ async fn what_cannot_be_told_is_told_to_be_unknown() {
     let mut end_of_time = recent();
     (end_of_time.start_time_unix_nano, end_of_time.end_time_unix_nano) = (u64::MAX - 5, u64::MAX);
     let cases = [no_start, no_end, neither, reversed, long_ago, future, end_of_time];
-    let before = downstream.of("traces").len();
-    let reply = post(agent.http(), "/v1/traces", bytes(vec![text("container.id", &id)], cases.to_vec())).await;
-    assert_eq!(reply.status, 200);
-    let got =
-        opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(downstream.of("traces")[before].body.clone())
-            .unwrap();
-    for (number, (got, sent)) in spans_of(&got).into_iter().zip(&cases).enumerate() {
+    let got = through(&agent, &downstream, &id, cases.to_vec()).await;
+    for (number, (got, sent)) in got.iter().zip(&cases).enumerate() {
         assert_eq!(bare(got), bare(sent), "case {number}");
         unknown(got);
     }
@@ -278,24 +278,15 @@ async fn what_cannot_be_told_is_told_to_be_unknown() {
 async fn a_partly_covered_span_says_so() {
     let id = container_id();
     let _container = Container::busy(&format!("/docker/{id}"));
-    let downstream = Downstream::accepting().await;
-    let agent = Agent::start(&to_grpc_quietly(downstream.address));
-    warmed(&agent, &downstream, &id).await;
-    let before = downstream.of("traces").len();
+    let (downstream, agent) = ready_for(&id).await;
     let long = span(Duration::from_secs(3600), Duration::from_millis(20));
     let mut instant = recent();
     instant.end_time_unix_nano = instant.start_time_unix_nano;
-    assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![text("container.id", &id)], vec![long, instant])).await.status, 200);
-    let got =
-        opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(downstream.of("traces")[before].body.clone())
-            .unwrap();
-    let spans = spans_of(&got);
-    obeys(spans[0]);
+    let spans = through(&agent, &downstream, &id, vec![long, instant]).await;
     let coverage = double_of(&spans[0].attributes, "stallspan.coverage");
     assert!(coverage > 0.0 && coverage < 0.1, "{coverage}");
     assert_eq!(text_of(&spans[0].attributes, "stallspan.verdict"), "unknown", "covered by less than a half");
     assert!(has(&spans[0].attributes, "stallspan.delay.cpu"), "a lower bound is told: {:#?}", spans[0]);
-    obeys(spans[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -304,21 +295,12 @@ async fn a_thread_under_quota_is_throttled() {
     let container = Container::busy(&format!("/docker/{id}"));
     // So little that the quota and not the neighbors on a busy machine holds it back.
     container.quota(4);
-    let downstream = Downstream::accepting().await;
-    let agent = Agent::start(&to_grpc_quietly(downstream.address));
-    warmed(&agent, &downstream, &id).await;
+    let (downstream, agent) = ready_for(&id).await;
     let deadline = std::time::Instant::now() + Duration::from_secs(40);
     let (cpu, throttled, verdict) = loop {
         tokio::time::sleep(Duration::from_millis(1_500)).await;
-        let before = downstream.of("traces").len();
         let long = span(Duration::from_millis(1_400), Duration::from_millis(100));
-        assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![text("container.id", &id)], vec![long])).await.status, 200);
-        let got = opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(
-            downstream.of("traces")[before].body.clone(),
-        )
-        .unwrap();
-        let span = spans_of(&got)[0];
-        obeys(span);
+        let span = through(&agent, &downstream, &id, vec![long]).await.remove(0);
         let (cpu, throttled) =
             (double_of(&span.attributes, "stallspan.delay.cpu"), double_of(&span.attributes, "stallspan.delay.throttled"));
         assert!(cpu < 1.4 && throttled <= cpu, "{span:#?}");
@@ -337,17 +319,9 @@ async fn a_thread_under_quota_is_throttled() {
 async fn the_resource_gets_what_it_lacks_and_keeps_what_it_has() {
     let (id, uid) = (container_id(), pod_uid());
     let _container = Container::idle(&format!("/kubepods/burstable/pod{uid}/{id}"));
-    let downstream = Downstream::accepting().await;
-    let agent = Agent::start(&to_grpc_quietly(downstream.address));
-    warmed(&agent, &downstream, &id).await;
+    let (downstream, agent) = ready_for(&id).await;
     let host = rustix::system::uname().nodename().to_str().unwrap().to_owned();
-    let send = async |message: Vec<u8>| {
-        let before = downstream.of("traces").len();
-        assert_eq!(post(agent.http(), "/v1/traces", message).await.status, 200);
-        let body = downstream.of("traces")[before].body.clone();
-        opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(body).unwrap()
-    };
-    let got = send(bytes(vec![text("container.id", &id), text("service.name", "cart")], vec![recent()])).await;
+    let got = passed(&agent, &downstream, bytes(vec![text("container.id", &id), text("service.name", "cart")], vec![recent()])).await;
     let resource = resource_of(&got);
     assert_eq!(text_of(resource, "container.id"), id);
     assert_eq!(text_of(resource, "k8s.pod.uid"), uid);
@@ -355,7 +329,7 @@ async fn the_resource_gets_what_it_lacks_and_keeps_what_it_has() {
     assert_eq!(text_of(resource, "service.name"), "cart");
     // Present keys are kept, whatever stands there, empty values and other types too.
     let own = vec![text("container.id", &id), int("host.name", 5), text("k8s.pod.uid", &uid), text("k8s.node.name", "")];
-    let got = send(bytes(own.clone(), vec![recent()])).await;
+    let got = passed(&agent, &downstream, bytes(own.clone(), vec![recent()])).await;
     assert_eq!(&resource_of(&got)[..own.len()], &own[..]);
     let keys: Vec<&str> = resource_of(&got).iter().map(|entry| entry.key.as_str()).collect();
     let mut once = keys.clone();
@@ -369,19 +343,13 @@ async fn the_resource_gets_what_it_lacks_and_keeps_what_it_has() {
 async fn a_resource_split_over_several_fields_is_one() {
     let id = container_id();
     let _container = Container::idle(&format!("/docker/{id}"));
-    let downstream = Downstream::accepting().await;
-    let agent = Agent::start(&to_grpc_quietly(downstream.address));
-    warmed(&agent, &downstream, &id).await;
+    let (downstream, agent) = ready_for(&id).await;
     // ResourceSpans: resource {container.id}, the scope, resource {host.name}, in this order. A parser merges the two.
     let field = |tag: u8, payload: Vec<u8>| [vec![tag], varint(payload.len()), payload].concat();
     let resource = |entry: KeyValue| field(0x0A, field(0x0A, entry.encode_to_vec()));
     let scope = request(vec![], vec![recent()]).resource_spans[0].scope_spans[0].encode_to_vec();
     let group = [resource(text("container.id", &id)), field(0x12, scope), resource(text("host.name", "theirs"))].concat();
-    let before = downstream.of("traces").len();
-    assert_eq!(post(agent.http(), "/v1/traces", field(0x0A, group)).await.status, 200);
-    let got =
-        opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(downstream.of("traces")[before].body.clone())
-            .unwrap();
+    let got = passed(&agent, &downstream, field(0x0A, group)).await;
     assert_eq!(text_of(resource_of(&got), "container.id"), id);
     assert_eq!(text_of(resource_of(&got), "host.name"), "theirs");
     obeys(spans_of(&got)[0]);

@@ -9,23 +9,13 @@ use prost::Message;
 use crate::agent::{Agent, to_grpc_quietly};
 use crate::claims::{bytes, double_of, has, span, spans_of, text, text_of, wall};
 use crate::downstream::Downstream;
-use crate::enriching::{obeys, unknown, warmed};
+use crate::enriching::{obeys, through, unknown, warmed};
 use crate::scene::{Container, container_id};
 use crate::sender::post;
 
 const SECOND: u64 = 1_000_000_000;
 /// How long a starved machine may take until something holds.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Sends spans of a container in one request; as they arrived.
-async fn through(agent: &Agent, downstream: &Downstream, id: &str, spans: Vec<Span>) -> Vec<Span> {
-    let before = downstream.of("traces").len();
-    assert_eq!(post(agent.http(), "/v1/traces", bytes(vec![text("container.id", id)], spans)).await.status, 200);
-    let got = ExportTraceServiceRequest::decode(downstream.of("traces")[before].body.clone()).unwrap();
-    let got: Vec<Span> = spans_of(&got).into_iter().cloned().collect();
-    got.iter().for_each(obeys);
-    got
-}
 
 fn coverage(span: &Span) -> f64 {
     double_of(&span.attributes, "stallspan.coverage")

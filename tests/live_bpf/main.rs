@@ -235,7 +235,7 @@ fn a_container_in_its_own_way_blames_itself() {
         truth += pids.iter().filter_map(|pid| traced.ran.get(pid)).sum::<u64>();
     }
     close("own part", own, truth, 0.05);
-    close("run time", run, pids.map(|pid| events.ran(pid)).iter().sum(), 0.05);
+    close("run time", run, pids.map(|pid| events.ran(pid)).iter().sum(), 0.02);
 }
 
 /// Tasks that the balancer moves about: what they waited is explained on every CPU they waited on.

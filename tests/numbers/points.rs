@@ -90,6 +90,11 @@ impl Points {
         self.get(who, name, words).unwrap_or_else(|| panic!("no point {name} {words} of {who}"))
     }
 
+    /// Whether a source is used, as the agent tells it: of itself, or of the node.
+    pub fn enabled(&self, source: &str) -> Option<f64> {
+        ["agent", "host"].iter().find_map(|who| self.get(who, "stallspan.source.enabled", source))
+    }
+
     /// All points of a metric, with the values of their attributes.
     pub fn all(&self, who: &str, name: &str) -> Vec<(&str, f64)> {
         self.values

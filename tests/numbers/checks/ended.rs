@@ -16,7 +16,7 @@ const FOR: &str = "6000";
 pub fn short_lived_processes_are_counted() {
     let group = Group::new("docker");
     let agent = Agent::start(&[]);
-    assert_eq!(enabled(&agent.points(), "taskstats_exits"), Some(1.0), "this host's kernel tells of exits");
+    assert_eq!(agent.points().enabled("taskstats_exits"), Some(1.0), "this host's kernel tells of exits");
     let Crowd { found, own, said } = crowd(&agent, &group);
     near("run time against the cgroup's", found.0, group.usage() as f64 / 1e9, 0.5, 0.005);
     near("run time against their own", found.0, own.run as f64 / 1e9, 0.5, 0.02);
@@ -38,11 +38,7 @@ pub fn short_lived_processes_are_a_lower_bound_where_only_looked_at() {
     let wait = own.wait as f64 / 1e9;
     println!("  {:.3} s of {wait:.3} s waited were seen", found.1);
     assert!(found.1 <= wait * 1.005 + 0.02, "more than there was: {} of {wait}", found.1);
-    assert_eq!(enabled(&agent.points(), "disabled taskstats_exits"), Some(0.0), "{:?}", agent.points());
-}
-
-fn enabled(told: &Points, words: &str) -> Option<f64> {
-    ["agent", "host"].iter().find_map(|who| told.get(who, "stallspan.source.enabled", words))
+    assert_eq!(agent.points().enabled("disabled taskstats_exits"), Some(0.0), "{:?}", agent.points());
 }
 
 struct Crowd {

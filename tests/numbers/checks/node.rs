@@ -23,10 +23,7 @@ pub fn node_counters_are_the_kernels_own() {
     let before = schedstat();
     let told = agent.fresh();
     let after = schedstat();
-    let enabled = |source: &str| {
-        told.get("agent", "stallspan.source.enabled", source).or_else(|| told.get("host", "stallspan.source.enabled", source))
-    };
-    assert_eq!(enabled("node"), Some(1.0), "{told:?}");
+    assert_eq!(told.enabled("node"), Some(1.0), "{told:?}");
     let (Some(before), Some(after)) = (before, after) else {
         // Its absence is told as absence.
         assert!(told.all("host", "stallspan.node.cpu.wait.time").is_empty(), "no /proc/schedstat, yet points");

@@ -87,10 +87,7 @@ impl Scene {
         let (group, other) = (Group::new("docker"), Group::new("docker"));
         let agent = Agent::start(&[&["sources.method=bpf"], set].concat());
         // The agent begins with taskstats, and loads them beside that: in an emulated guest that starves, for minutes.
-        until("the programs are loaded", Duration::from_secs(300), || {
-            let told = agent.points();
-            ["agent", "host"].iter().any(|who| told.get(who, "stallspan.source.enabled", "bpf") == Some(1.0))
-        });
+        until("the programs are loaded", Duration::from_secs(300), || agent.points().enabled("bpf") == Some(1.0));
         let mut neighbor = Load::new(&other, &["burn", BURNERS, "3600000", CPU]);
         neighbor.go();
         let victim = Load::new(&group, work);
