@@ -13,6 +13,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider};
 use serde::{Deserialize, Serialize};
 
+use crate::model::Mono;
 use crate::runtime::clock::{mono_now, thread_cpu_now};
 
 use super::children::pin_to;
@@ -49,6 +50,10 @@ const STEPS: [(&str, u64); 3] = [("load cart", 4_000_000), ("price items", 9_000
 const FLUSH_EVERY_NS: u64 = 10_000_000_000;
 /// Between the first span and the first that counts: some of the agent's readings.
 const WARM_UP: Duration = Duration::from_millis(250);
+/// How long the SDK waits for them to be sent (`forceflush_timeout` of its batch processor).
+const PATIENCE_OF_SDK: Duration = Duration::from_secs(5);
+/// How long a starved machine may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The SDK does not send by itself.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -69,7 +74,7 @@ pub fn victim_main(args: &VictimArgs) -> anyhow::Result<()> {
     pin_to(args.cpu);
     // From the first span on the agent reads this thread by itself, and the second has its history.
     tracer.build(about(SpanBuilder::from_name("warm up"))).end();
-    provider.force_flush()?;
+    flush(&provider)?;
     std::thread::park_timeout(WARM_UP);
     let deadline = mono_now().plus(Duration::from_secs_f64(args.seconds).as_nanos().try_into().unwrap_or(u64::MAX));
     let mut out = std::io::stdout().lock();
@@ -79,13 +84,26 @@ pub fn victim_main(args: &VictimArgs) -> anyhow::Result<()> {
         serde_json::to_writer(&mut out, &truth)?;
         out.write_all(b"\n")?;
         if mono_now().since(flushed) >= FLUSH_EVERY_NS {
-            provider.force_flush()?;
+            flush(&provider)?;
             flushed = mono_now();
         }
     }
-    provider.force_flush()?;
+    flush(&provider)?;
     provider.shutdown_with_timeout(Duration::from_secs(2))?;
     Ok(())
+}
+
+/// Sends what there is. What the SDK no longer waits for, it goes on sending.
+fn flush(provider: &SdkTracerProvider) -> anyhow::Result<()> {
+    let since = |instant: Mono| Duration::from_nanos(mono_now().since(instant));
+    let begun = mono_now();
+    loop {
+        let tried = mono_now();
+        match provider.force_flush() {
+            Err(_) if since(tried) >= PATIENCE_OF_SDK && since(begun) < PATIENCE => {}
+            told => return Ok(told?),
+        }
+    }
 }
 
 fn provider(args: &VictimArgs) -> anyhow::Result<SdkTracerProvider> {

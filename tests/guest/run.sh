@@ -10,8 +10,9 @@ wanted=$(printf '%s,' "$@")
 qemu=
 trap '[ -z "$qemu" ] || kill "$qemu" 2>/dev/null || true' EXIT INT TERM
 
-# Emulated: runs wherever this does. Time in it is slow and coarse, and on a host that starves a timer may seem dead to the
-# kernel, which then does not come up: it is told to trust it. Both CPUs are emulated by one thread in turn: with a thread
+# Emulated: runs wherever this does. On a host that starves, the guest's CPUs stand still for a while and its kernel mistrusts
+# its timers, which it is told not to do: it would not come up, or read a slow HPET for the time and let the clock of the run
+# queues stand still and jump from tick to tick (sched_clock_local, kernel/sched/clock.c). Both CPUs are emulated by one thread in turn: with a thread
 # each, QEMU 7.2 may translate code while the other CPU patches it, and then runs what stood there before for ever. The kernel
 # patches the scheduler whenever a tracepoint of it is first used or no longer is: one in some forty loads of the programs
 # left a CPU at the `int3` of such a patch, in __schedule with interrupts off.
@@ -19,7 +20,7 @@ boot() {
     : >"$out/console.log"
     qemu-system-x86_64 -accel tcg,thread=single -cpu max -m 1024 -smp 2 -nographic -no-reboot -nic none \
         -kernel "$out/vmlinuz" -initrd "$out/initrd.gz" \
-        -append "console=ttyS0 quiet panic=-1 psi=1 no_timer_check numbers=${wanted%,}" </dev/null >"$out/console.log" 2>&1 &
+        -append "console=ttyS0 quiet panic=-1 psi=1 no_timer_check tsc=reliable numbers=${wanted%,}" </dev/null >"$out/console.log" 2>&1 &
     qemu=$!
     while kill -0 "$qemu" 2>/dev/null && [ "$waited" -lt "$limit" ]; do
         sleep 1

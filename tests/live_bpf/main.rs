@@ -376,17 +376,23 @@ fn waits_in_progress_are_told_with_their_beginning() {
     victim.stop();
     let records = watched.records();
     assert!(seen.len() > 30, "{} of 100", seen.len());
-    let mut over = 0;
+    let (mut over, mut near) = (0, 0);
     for waiting in &seen {
         assert_eq!(waiting.task.tid, victim.pid());
         assert!(waiting.begin_ns <= waiting.now_ns && waiting.throttled_ns == 0, "{waiting:?}");
-        let ended = records.iter().find_map(|record| {
+        // The victim's waits are as far apart as four others' turns.
+        let nearest = records.iter().filter_map(|record| {
             let Record::Wait(wait) = record else { return None };
-            let begin = wait.end_ns - wait.length_ns;
-            (begin.abs_diff(waiting.begin_ns) < 100_000 && wait.task == waiting.task).then_some(wait.end_ns)
+            let off = (wait.end_ns - wait.length_ns).abs_diff(waiting.begin_ns);
+            (wait.task == waiting.task).then_some((off, wait.end_ns))
         });
-        over += usize::from(ended.unwrap_or_else(|| panic!("never ended: {waiting:?}")) + 100_000 <= waiting.now_ns);
+        let (off, ended) = nearest.min().unwrap();
+        assert!(off < 2_000_000, "never ended, the nearest began {off} ns off: {waiting:?}");
+        near += usize::from(off < 100_000);
+        over += usize::from(ended + 100_000 <= waiting.now_ns);
     }
+    // A hypervisor that takes the CPU between its two clocks moves what is known of their difference (`mono_learn`).
+    assert!(near * 10 >= seen.len() * 9, "only {near} of {} are told with their beginning", seen.len());
     // The hypervisor may hold a CPU up after its clock was read for a switch, and before the switch: such a wait ended before
     // it was seen.
     eprintln!("{over} of {} had ended, {:.1} % of the time was stolen", seen.len(), stolen * 100.0);
