@@ -140,7 +140,7 @@ impl Hop {
         let mut ledger = Ledger { counters: &self.counters, signal, spans: 0, ending: Ending::Failed, enriched: None, spare: None, recent };
         let (body, copy) = match signal {
             Signal::Traces => {
-                let mut scan = self.scanned(body, peer).await.inspect_err(|_| ledger.ending = Ending::Refused)?;
+                let mut scan = self.scanned(body, peer, &room).await.inspect_err(|_| ledger.ending = Ending::Refused)?;
                 ledger.spans = scan.spans();
                 let original = scan.body().clone();
                 let targets = self.covered(&mut scan, deadline, peer, &mut ledger).await;
@@ -181,10 +181,15 @@ impl Hop {
         targets
     }
 
-    async fn scanned(&self, body: Bytes, peer: Peer) -> Result<Scan, Refusal> {
-        let bench = Arc::clone(&self.bench);
+    async fn scanned(&self, body: Bytes, peer: Peer, room: &Room) -> Result<Scan, Refusal> {
+        let (bench, held) = (Arc::clone(&self.bench), room.clone());
         let large = body.len() > LARGE;
-        let done = self.heavy.run("scan large request", large, move || enrich::scan(body, peer, &bench.settings)).await;
+        let work = move || {
+            // Also where its sender goes away meanwhile.
+            let _held = held;
+            enrich::scan(body, peer, &bench.settings)
+        };
+        let done = self.heavy.run("scan large request", large, work).await;
         let scanned = done.map_err(|_| broken_off("scanning"))?;
         scanned.map_err(|fault| Refusal::new(Code::InvalidArgument, fault.to_string()))
     }
@@ -201,11 +206,16 @@ impl Hop {
             0 => Copy::default(),
             needed => room.copy(needed)?,
         };
-        let bench = Arc::clone(&self.bench);
+        let (bench, held) = (Arc::clone(&self.bench), room.clone());
         let many = scan.spans() > MANY_SPANS;
-        let done = self.heavy.run("enrich many spans", many, move || bench.enrich(&scan, &targets)).await;
-        let enriched = done.map_err(|_| broken_off("enriching"))?;
-        copy.settle(enriched.body.len());
+        let work = move || {
+            let _held = held;
+            let enriched = bench.enrich(&scan, &targets);
+            copy.settle(enriched.body.len());
+            (enriched, copy)
+        };
+        let done = self.heavy.run("enrich many spans", many, work).await;
+        let (enriched, copy) = done.map_err(|_| broken_off("enriching"))?;
         ledger.enriched = Some((enriched.enriched, enriched.skipped));
         Span::current().record("spans", enriched.spans).record("enriched", enriched.enriched);
         Ok((enriched.body, copy))

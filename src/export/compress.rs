@@ -48,14 +48,15 @@ impl Compressor {
             return Ok((body, Copy::default()));
         }
         let mut copy = room.copy(body.len() / USUAL_RATIO)?;
-        let made = self.made(body).await?;
-        copy.settle(made.len());
-        Ok((made, copy))
-    }
-
-    async fn made(&self, body: Bytes) -> Result<Bytes, Refusal> {
-        let compression = self.compression;
-        let done = self.heavy.run("export large body", body.len() > LARGE, move || compress(compression, body)).await;
+        let (compression, large, held) = (self.compression, body.len() > LARGE, room.clone());
+        let work = move || {
+            // Also where its sender goes away meanwhile.
+            let _held = held;
+            let made = compress(compression, body)?;
+            copy.settle(made.len());
+            Ok((made, copy))
+        };
+        let done = self.heavy.run("export large body", large, work).await;
         done.unwrap_or_else(|_| Err(Refusal::new(Code::Unavailable, "request could not be compressed")))
     }
 }

@@ -119,9 +119,7 @@ impl Door {
         }
         self.house.counters.handled.add_one();
         let request = Request { signal, body, deadline, peer: self.peer, room: ticket.room() };
-        let answer = self.house.handler.handle(request).await.map_err(Refused::Behind);
-        drop(ticket);
-        answer
+        self.house.handler.handle(request).await.map_err(Refused::Behind)
     }
 
     /// Counts a refusal and says what the sender is told.

@@ -53,7 +53,7 @@ pub struct Request {
     pub deadline: Instant,
     /// The connection.
     pub peer: Peer,
-    /// Where copies of it take room.
+    /// Its bytes in flight, and where copies of it take room.
     pub room: Room,
 }
 

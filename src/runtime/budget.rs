@@ -108,11 +108,12 @@ impl Share {
     }
 }
 
-/// Where a request that was let in takes room for its copies. Cloneable; the default one has no bound.
+/// What a request that was let in holds, and where it takes room for its copies. Cloneable: its bytes are held until the last
+/// clone is dropped. The default one holds nothing and has no bound.
 #[derive(Clone, Debug, Default)]
 pub struct Room {
-    share: Option<Arc<Share>>,
-    /// Bytes the request holds already.
+    request: Option<Arc<Ticket>>,
+    /// Bytes of its copies.
     beside: usize,
 }
 
@@ -123,8 +124,8 @@ impl Room {
     /// Where there is none beside what others hold. A request that nobody else is in the way of always has room: refusing
     /// it "for now" would refuse it for ever.
     pub fn copy(&self, bytes: usize) -> Result<Copy, OverBudget> {
-        let Some(share) = &self.share else { return Ok(Copy(None)) };
-        let mut ticket = Ticket::new(share, Some(self.beside));
+        let Some(request) = &self.request else { return Ok(Copy(None)) };
+        let mut ticket = Ticket::new(&request.share, Some(request.bytes.saturating_add(self.beside)));
         ticket.grow(bytes)?;
         Ok(Copy(Some(ticket)))
     }
@@ -132,7 +133,7 @@ impl Room {
     /// The same for a request that holds so much more.
     #[must_use]
     pub fn beside(&self, bytes: usize) -> Self {
-        Self { share: self.share.clone(), beside: self.beside.saturating_add(bytes) }
+        Self { request: self.request.clone(), beside: self.beside.saturating_add(bytes) }
     }
 }
 
@@ -211,10 +212,10 @@ impl Ticket {
         Ok(())
     }
 
-    /// Room for copies of what it holds.
+    /// All of the request is there: what it holds, with room for copies of it.
     #[must_use]
-    pub fn room(&self) -> Room {
-        Room { share: Some(Arc::clone(&self.share)), beside: self.bytes }
+    pub fn room(self) -> Room {
+        Room { request: Some(Arc::new(self)), beside: 0 }
     }
 
     /// Gives back what exceeds `bytes`.
@@ -342,19 +343,24 @@ mod tests {
         let (one, two) = (Share::new(&budget), Share::new(&budget));
         let mut big = one.ticket();
         big.grow(900).unwrap();
-        let mut copy = big.room().copy(950).unwrap();
+        let big = big.room();
+        let mut copy = big.copy(950).unwrap();
         assert_eq!(budget.used(), 1850, "past the whole, as nobody else is there");
         assert_eq!(two.ticket().grow(1), Err(OverBudget::Whole));
         copy.settle(20);
         let mut small = two.ticket();
         small.grow(50).unwrap();
-        assert_eq!(big.room().beside(20).copy(900).unwrap_err(), OverBudget::Whole, "somebody else is there");
-        assert_eq!(small.room().copy(31).unwrap_err(), OverBudget::Whole);
-        small.room().copy(30).unwrap();
+        let small = small.room();
+        assert_eq!(big.beside(20).copy(900).unwrap_err(), OverBudget::Whole, "somebody else is there");
+        assert_eq!(small.copy(31).unwrap_err(), OverBudget::Whole);
+        small.copy(30).unwrap();
         drop(copy);
         let mut beside = one.ticket();
         assert_eq!(beside.grow(1), Err(OverBudget::Connection));
+        let working = big.clone();
         drop((big, small));
+        assert_eq!(budget.used(), 900, "somebody is still at work on it");
+        drop(working);
         assert_eq!(budget.used(), 0);
         Room::default().copy(usize::MAX).unwrap().settle(7);
     }
@@ -376,36 +382,55 @@ mod tests {
         fn what_is_held_is_counted(steps in prop::collection::vec((0..6_u8, 0..4_usize, 0..700_usize), 0..120)) {
             let budget = Budget::new(1000);
             let shares: Vec<_> = (0..2).map(|_| Share::new(&budget)).collect();
-            let mut requests: Vec<Option<(usize, Ticket, Vec<Copy>)>> = vec![None, None, None, None];
+            /// One that comes, or one that is let in and its copies.
+            enum One {
+                Coming(Ticket),
+                In(Room, Vec<Copy>),
+            }
+            impl One {
+                fn bytes(&self) -> usize {
+                    match self {
+                        Self::Coming(ticket) => ticket.bytes(),
+                        Self::In(room, copies) => {
+                            room.request.as_ref().map_or(0, |ticket| ticket.bytes()) + copies.iter().map(Copy::bytes).sum::<usize>()
+                        }
+                    }
+                }
+            }
+            let mut requests: Vec<Option<(usize, One)>> = vec![None, None, None, None];
             for (step, place, bytes) in steps {
                 let before = (budget.used(), shares[place % 2].held.load(Ordering::SeqCst));
                 let alone = |own: usize, held: usize| own == held;
-                match (step, &mut requests[place]) {
-                    (0, slot) => *slot = Some((place % 2, shares[place % 2].ticket(), Vec::new())),
-                    (1, Some((share, ticket, copies))) if copies.is_empty() => {
-                        let own = ticket.bytes();
+                let slot = &mut requests[place];
+                let own = slot.as_ref().map_or(0, |(_, one)| one.bytes());
+                if let (2, Some((share, One::Coming(ticket)))) = (step, &mut *slot) {
+                    let ticket = std::mem::replace(ticket, shares[0].ticket());
+                    *slot = Some((*share, One::In(ticket.room(), Vec::new())));
+                }
+                match (step, slot) {
+                    (0, slot) => *slot = Some((place % 2, One::Coming(shares[place % 2].ticket()))),
+                    (1, Some((share, One::Coming(ticket)))) => {
                         if ticket.grow(bytes).is_ok() {
                             prop_assert!(budget.used() <= 1000);
                             prop_assert!(before.1 + bytes <= 250 || alone(own, before.1), "of connection {share}");
                         }
                     }
-                    (2 | 3, Some((_, ticket, copies))) => {
-                        let own = ticket.bytes() + copies.iter().map(Copy::bytes).sum::<usize>();
-                        let copied = ticket.room().beside(own - ticket.bytes()).copy(bytes);
+                    (2 | 3, Some((_, One::In(room, copies)))) => {
+                        let copied = room.beside(copies.iter().map(Copy::bytes).sum()).copy(bytes);
                         let room = |held, bound| held + bytes <= bound || alone(own, held);
                         prop_assert_eq!(copied.is_ok(), room(before.0, 1000) && room(before.1, 250));
                         copies.extend(copied);
                     }
-                    (4, Some((_, _, copies))) => {
+                    (4, Some((_, One::In(_, copies)))) => {
                         if let Some(copy) = copies.last_mut() {
                             copy.settle(bytes);
                         }
                     }
-                    (_, slot) => *slot = None,
+                    (5, slot) => *slot = None,
+                    _ => {}
                 }
                 let held = |share: usize| -> usize {
-                    let of_share = requests.iter().flatten().filter(|(of, ..)| *of == share);
-                    of_share.map(|(_, ticket, copies)| ticket.bytes() + copies.iter().map(Copy::bytes).sum::<usize>()).sum()
+                    requests.iter().flatten().filter(|(of, _)| *of == share).map(|(_, one)| one.bytes()).sum()
                 };
                 prop_assert_eq!(shares.iter().map(|share| share.held.load(Ordering::SeqCst)).collect::<Vec<_>>(), [held(0), held(1)]);
                 prop_assert_eq!(budget.used(), held(0) + held(1));
