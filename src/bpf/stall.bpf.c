@@ -12,11 +12,14 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define ARGUMENT(variable, place) asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(variable) : "r"(ctx), "i"((place) * 8))
 
 #define MONO_EVERY_NS 10000000ull
+#define MONO_LOOKS 4
 #define RUN_EVERY_NS 1000000ull
 
 /*
  * The clock of run queues and CLOCK_MONOTONIC drift apart by parts in a million. A look may come late (the hypervisor
  * took the CPU in between), never early: the least difference is the truest, but for a drift of 488 parts in a million.
+ * A time daemon may make CLOCK_MONOTONIC faster than that, by up to a tenth (adjtimex(2), `tick`): what the difference was at
+ * the least in some looks is believed at once.
  */
 static __always_inline void mono_learn(struct cpu_state *cpu, u64 clock)
 {
@@ -26,9 +29,15 @@ static __always_inline void mono_learn(struct cpu_state *cpu, u64 clock)
 	u64 offset = bpf_ktime_get_ns() - clock;
 	u64 most = cpu->mono_offset + (passed >> 11);
 	if (!cpu->mono_at || (s64)(offset - most) < 0)
-		cpu->mono_offset = offset;
-	else
-		cpu->mono_offset = most;
+		most = offset;
+	if (!cpu->mono_looks || (s64)(offset - cpu->mono_least) < 0)
+		cpu->mono_least = offset;
+	if (++cpu->mono_looks >= MONO_LOOKS) {
+		if ((s64)(cpu->mono_least - most) > 0)
+			most = cpu->mono_least;
+		cpu->mono_looks = 0;
+	}
+	cpu->mono_offset = most;
 	cpu->mono_at = clock;
 }
 

@@ -91,6 +91,8 @@ struct cpu_state {
 	u64 head; /* segments[head % SEGMENTS] is who runs now */
 	u64 mono_offset; /* CLOCK_MONOTONIC - clock of the run queue */
 	u64 mono_at;
+	u64 mono_least; /* of the looks that are counted now */
+	u64 mono_looks;
 	u64 run_from; /* run time up to here is in the totals */
 	struct short_blame short_blames[SHORT_BLAMES];
 	u64 queue;

@@ -281,12 +281,17 @@ fn throttled_clock(cgroup: &Cgroup) -> Option<u64> {
 fn throttled(tasks: usize, cpu_of: impl Fn(usize) -> usize, per_cpu: u64) {
     let Some(mut watched) = Watched::new("quota") else { return };
     watched.source.set_floors(watched.slot, Some(1_000_000), None).unwrap();
-    watched.cgroup.set_quota(Duration::from_millis(20), Duration::from_millis(100));
-    let _tasks: Vec<_> = (0..tasks).map(|task| watched.cgroup.burn(&cpu_of(task).to_string())).collect();
-    pause(500);
+    let burning: Vec<_> = (0..tasks).map(|task| watched.cgroup.burn(&cpu_of(task).to_string())).collect();
+    let burning: Vec<&Process> = burning.iter().collect();
+    // At neither edge does anybody wait: waits count when they end, the kernel's clock before.
+    stop(&burning);
     watched.records();
     let (before, Some(clock)) = (watched.totals(), throttled_clock(&watched.cgroup)) else { return };
+    watched.cgroup.set_quota(Duration::from_millis(20), Duration::from_millis(100));
+    burning.iter().for_each(|task| task.go());
     pause(5000);
+    watched.cgroup.lift_quota();
+    stop(&burning);
     let (after, clock_after) = (watched.totals(), throttled_clock(&watched.cgroup).unwrap());
     let truth = (clock_after - clock) * per_cpu;
     let waited = after.wait_ns - before.wait_ns;

@@ -64,6 +64,12 @@ impl Cgroup {
         }
     }
 
+    /// As much as there is.
+    pub fn lift_quota(&self) {
+        let (file, none) = if self.v2 { ("cpu.max", "max") } else { ("cpu.cfs_quota_us", "-1") };
+        std::fs::write(self.dir.join(file), none).unwrap();
+    }
+
     /// Twice the usual weight, and so on.
     pub fn set_weight(&self, factor: u32) {
         if self.v2 {

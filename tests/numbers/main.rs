@@ -5,7 +5,7 @@
 //! `STALLSPAN_EVERY_CHECK=1`, as in the guest, that is a failure too. Arguments are the names of the checks to run; the first
 //! argument `load` makes this program the load instead. `STALLSPAN_IDLE_SECONDS`: how long an idle container is watched;
 //! `STALLSPAN_SHORT_LIVED`: how many short-lived processes there are; `STALLSPAN_WINDOWS`: how many spans are held against
-//! their threads' own word.
+//! their threads' own word; `STALLSPAN_OWN_CLOCK=1`: the clock of this machine may be changed.
 //!
 //! All of it holds on a machine that starves: what is told is compared with what the kernel told the load itself meanwhile,
 //! and what is waited for has a long deadline and no length of its own.

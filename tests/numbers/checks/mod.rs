@@ -31,6 +31,8 @@ pub enum Need {
     CgroupPressure,
     /// A kernel that describes its types and takes programs.
     Bpf,
+    /// The same, and a clock that is the checks' to change.
+    BpfAndClock,
 }
 
 impl Need {
@@ -40,6 +42,10 @@ impl Need {
             Self::Nothing => (true, ""),
             Self::ProcSchedstat => (Path::new("/proc/schedstat").exists(), "this kernel has no /proc/schedstat (CONFIG_SCHEDSTATS)"),
             Self::Bpf => (singles::programs_can_be_loaded(), "the eBPF programs cannot be loaded here"),
+            Self::BpfAndClock => (
+                std::env::var_os("STALLSPAN_OWN_CLOCK").is_some() && singles::programs_can_be_loaded(),
+                "the clock of this host is not to be changed, or the eBPF programs cannot be loaded here",
+            ),
             Self::CgroupPressure => (crate::groups::Group::new("docker").pressure("cpu").is_some(), "cgroups here have no pressure files"),
         };
         (!there).then_some(why)
@@ -88,5 +94,6 @@ pub const ALL: &[Check] = &[
     needing(Need::Bpf, "single_waits_of_four_threads", singles::of_four_threads),
     needing(Need::Bpf, "single_waits_of_two_threads_each_its_own", singles::of_two_threads_each_its_own),
     needing(Need::Bpf, "an_idle_container_has_no_single_wait", singles::an_idle_container_has_none),
+    needing(Need::BpfAndClock, "single_waits_after_the_clock_was_slewed", singles::after_the_clock_was_slewed),
     check("delay_accounting_on_off_and_on_again", switch::delay_accounting_on_off_and_on_again),
 ];

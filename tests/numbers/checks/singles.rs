@@ -26,6 +26,9 @@ const MANY: usize = 20;
 const BURNERS: &str = "3";
 const CPU: &str = "0";
 
+/// How long the clock runs faster, and then as before.
+const SLEWED: Duration = Duration::from_secs(3);
+
 /// A part in hundred, or so much in seconds, whichever is more.
 #[derive(Clone, Copy)]
 struct Bar {
@@ -62,6 +65,18 @@ pub fn of_four_threads() {
         return;
     }
     of_the_process("four threads", &["windows", &windows().to_string(), "4"], "process");
+}
+
+/// Time daemons make clocks run faster for a while, by up to a tenth: CLOCK_MONOTONIC leaves the run queues' clock behind.
+pub fn after_the_clock_was_slewed() {
+    let mut scene = Scene::new(&["windows", &windows().to_string(), "1"], &[]);
+    scene.round("container");
+    for tick in ["11000", "10000"] {
+        let set = std::process::Command::new("adjtimex").args(["-t", tick]).output().unwrap();
+        assert!(set.status.success(), "{set:?}");
+        std::thread::sleep(SLEWED);
+    }
+    distribution("after a slew", "container", &scene.round("container"));
 }
 
 pub fn an_idle_container_has_none() {
