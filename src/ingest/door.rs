@@ -118,8 +118,11 @@ impl Door {
             return Err(Problem::TimedOut.into());
         }
         self.house.counters.handled.add_one();
-        let request = Request { signal, body, deadline, peer: self.peer, room: ticket.room() };
-        self.house.handler.handle(request).await.map_err(Refused::Behind)
+        let room = ticket.room();
+        let request = Request { signal, body, deadline, peer: self.peer, room: room.clone() };
+        let answer = self.house.handler.handle(request).await.map_err(Refused::Behind);
+        drop(room);
+        answer
     }
 
     /// Counts a refusal and says what the sender is told.

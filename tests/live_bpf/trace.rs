@@ -102,15 +102,21 @@ impl Events {
         found
     }
 
-    /// How long a task ran.
-    pub fn ran(&self, task: u32) -> u64 {
-        let (mut sum, mut running) = (0, None);
+    /// How long these tasks ran, at least, and how much longer where the trace lacks a switch from or to one of them.
+    pub fn ran(&self, tasks: &[u32]) -> (u64, u64) {
+        let (mut sum, mut unknown, mut running) = (0, 0, None);
         for event in &self.0 {
             let &Event::Switch { at_ns, prev, next, .. } = event else { continue };
-            sum += running.filter(|(who, _)| (*who, prev) == (task, task)).map_or(0, |(_, came)| at_ns - came);
+            if let Some((who, came)) = running {
+                match (tasks.contains(&who), tasks.contains(&prev)) {
+                    (true, true) => sum += at_ns - came,
+                    (false, false) => {}
+                    _ => unknown += at_ns - came,
+                }
+            }
             running = Some((next, at_ns));
         }
-        sum
+        (sum, unknown)
     }
 }
 
