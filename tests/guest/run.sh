@@ -1,10 +1,10 @@
 #!/bin/sh
 # Boots the guest that build.sh made and tells how its checks went. Arguments: names of checks (default: all).
-# GUEST_TIMEOUT: seconds until the guest is ended (default 1500; where nothing else runs it takes nine minutes).
+# GUEST_TIMEOUT: seconds until the guest is ended (default 1800; where nothing else runs it takes nine minutes).
 set -eu
 cd "$(dirname "$0")/../.."
 out=target/guest
-limit=${GUEST_TIMEOUT:-1500}
+limit=${GUEST_TIMEOUT:-1800}
 
 wanted=$(printf '%s,' "$@")
 qemu=
