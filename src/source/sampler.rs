@@ -125,6 +125,7 @@ pub fn start(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> io::Result<
     let mailbox = Arc::new(Mailbox::default());
     let handle = SamplerHandle::new(Arc::clone(&mailbox), Arc::clone(&node));
     let thread = thread::spawn("stallspan-poll", move || {
+        crate::host::take_short_turns();
         let closing = Closing(mailbox);
         tracing::debug!(limit = raise_open_files(), "open files");
         let restore = switch_on(&host, &settings);

@@ -1,0 +1,145 @@
+//! How long this thread's turns on a CPU are.
+
+use rustix::thread::gettid;
+
+/// The least that the kernel gives, ns (`__setparam_fair`, kernel/sched/syscalls.c).
+const SHORT: u64 = 100_000;
+
+/// `SCHED_OTHER`, of sched(7).
+const FAIR: u32 = 0;
+/// Threads that this one starts have turns of the usual length (`SCHED_FLAG_RESET_ON_FORK`).
+const NOT_FOR_CHILDREN: u64 = 1;
+
+/// `struct sched_attr` as it was at first (include/uapi/linux/sched/types.h): every kernel takes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct Attributes {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
+const SIZE: u32 = 48;
+const _: () = assert!(size_of::<Attributes>() == SIZE as usize);
+
+/// Asks for short turns: a thread that mostly waits, and whose work is short, then gets a CPU sooner on a busy node, without
+/// more of it over time. Linux from 6.12 on does so (EEVDF picks the earliest deadline, and a turn's deadline is its length
+/// away); an older one takes no notice. A thread that an administrator gave another policy keeps it.
+pub fn take_short_turns() {
+    if let Some(now) = attributes()
+        && now.policy == FAIR
+    {
+        set(&Attributes { size: SIZE, flags: now.flags | NOT_FOR_CHILDREN, runtime: SHORT, ..now });
+    }
+}
+
+fn attributes() -> Option<Attributes> {
+    let mut attributes = Attributes::default();
+    #[expect(unsafe_code, reason = "rustix does not have sched_getattr(2)")]
+    // SAFETY: the kernel writes at most `SIZE` bytes, all numbers, into a value of that size which nobody else sees.
+    let done = unsafe { libc::syscall(libc::SYS_sched_getattr, gettid().as_raw_pid(), &raw mut attributes, SIZE, 0) };
+    (done == 0).then_some(attributes)
+}
+
+/// Refused, all stays as it was.
+fn set(attributes: &Attributes) -> bool {
+    #[expect(unsafe_code, reason = "rustix does not have sched_setattr(2)")]
+    // SAFETY: the kernel reads `SIZE` bytes, which the value has, and keeps no reference to them.
+    let done = unsafe { libc::syscall(libc::SYS_sched_setattr, gettid().as_raw_pid(), std::ptr::from_ref(attributes), 0) };
+    done == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+    use super::*;
+
+    fn on_a_new_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| scope.spawn(work).join().unwrap())
+    }
+
+    /// How late a thread is, nine times of ten, that sleeps and works in turn on a CPU that four others want.
+    fn late(short: bool) -> Duration {
+        const NAP: Duration = Duration::from_millis(1);
+        const WORK: Duration = Duration::from_micros(100);
+        on_a_new_thread(|| {
+            let mut one = CpuSet::new();
+            let cpus = sched_getaffinity(None).unwrap();
+            one.set((0..CpuSet::MAX_CPU).find(|&cpu| cpus.is_set(cpu)).unwrap());
+            sched_setaffinity(None, &one).unwrap();
+            let over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        while !over.load(Ordering::Relaxed) {
+                            std::hint::spin_loop();
+                        }
+                    });
+                }
+                if short {
+                    take_short_turns();
+                }
+                let mut late: Vec<Duration> = (0..300)
+                    .map(|_| {
+                        let begin = Instant::now();
+                        std::thread::sleep(NAP);
+                        let awake = Instant::now();
+                        while awake.elapsed() < WORK {
+                            std::hint::spin_loop();
+                        }
+                        begin.elapsed().saturating_sub(NAP + WORK)
+                    })
+                    .collect();
+                over.store(true, Ordering::Relaxed);
+                late.sort_unstable();
+                late[late.len() / 10 * 9]
+            })
+        })
+    }
+
+    #[test]
+    fn a_thread_with_short_turns_has_a_busy_cpu_sooner() {
+        let usual_turn = attributes().unwrap().runtime;
+        let (usual, short) = (late(false), late(true));
+        println!("late: {usual:?} with usual turns of {usual_turn} ns, {short:?} with short ones");
+        // Kernels before 6.12 tell 0 for the length of a turn: there it changes nothing.
+        assert!(usual_turn == 0 || short * 2 < usual, "{short:?} against {usual:?}");
+    }
+
+    #[test]
+    fn turns_become_short_and_nothing_else_changes() {
+        on_a_new_thread(|| {
+            let before = attributes().unwrap();
+            take_short_turns();
+            let after = attributes().unwrap();
+            if before.runtime > 0 {
+                assert_eq!(after.runtime, SHORT);
+            }
+            assert_eq!((after.policy, after.nice, after.flags), (before.policy, before.nice, before.flags | NOT_FOR_CHILDREN));
+            let child = on_a_new_thread(|| attributes().unwrap());
+            assert_eq!((child.runtime, child.nice, child.flags), (before.runtime, before.nice, before.flags));
+        });
+    }
+
+    #[test]
+    fn another_policy_is_kept() {
+        const IDLE: u32 = 5;
+        on_a_new_thread(|| {
+            let idle = Attributes { size: SIZE, policy: IDLE, ..Attributes::default() };
+            assert!(set(&idle), "anybody may be idle");
+            let before = attributes().unwrap();
+            take_short_turns();
+            let after = attributes().unwrap();
+            assert_eq!((before.policy, after.policy, after.runtime, after.flags), (IDLE, IDLE, before.runtime, before.flags));
+        });
+    }
+}
