@@ -22,6 +22,10 @@ const CONNECTION_PARTS: usize = 4;
 /// One part in this many of the whole, or so many bytes, may be there still of requests that were let go, beside all others.
 const PASSING_PARTS: usize = 8;
 const LEAST_PASSING: usize = 8 << 20;
+/// One part in this many of the whole is only for requests that hold no more than [`SMALL`]: a few large ones do not keep
+/// the many of usual size out.
+const SMALL_PARTS: usize = 8;
+const SMALL: usize = 128 * 1024;
 /// How long a sender refused for want of room is asked to wait.
 const ROOM_DELAY: Duration = Duration::from_secs(1);
 
@@ -124,10 +128,10 @@ impl Room {
     /// Where there is none beside what others hold. A request that nobody else is in the way of always has room: refusing
     /// it "for now" would refuse it for ever.
     pub fn copy(&self, bytes: usize) -> Result<Copy, OverBudget> {
-        let Some(request) = &self.request else { return Ok(Copy(None)) };
+        let Some(request) = &self.request else { return Ok(Copy::default()) };
         let mut ticket = Ticket::new(&request.share, Some(request.bytes.saturating_add(self.beside)));
         ticket.grow(bytes)?;
-        Ok(Copy(Some(ticket)))
+        Ok(Copy { ticket: Some(ticket), _of: Some(Arc::clone(request)) })
     }
 
     /// The same for a request that holds so much more.
@@ -137,20 +141,23 @@ impl Room {
     }
 }
 
-/// Bytes held for a copy; given back when dropped.
+/// Bytes held for a copy; given back when dropped. What it is a copy of is held as long.
 #[derive(Debug, Default)]
-pub struct Copy(Option<Ticket>);
+pub struct Copy {
+    ticket: Option<Ticket>,
+    _of: Option<Arc<Ticket>>,
+}
 
 impl Copy {
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, Ticket::bytes)
+        self.ticket.as_ref().map_or(0, Ticket::bytes)
     }
 
     /// The copy is made, and has so many bytes.
     pub fn settle(&mut self, bytes: usize) {
-        let Some(ticket) = &mut self.0 else { return };
+        let Some(ticket) = &mut self.ticket else { return };
         if let more @ 1.. = bytes.saturating_sub(ticket.bytes) {
             // It is there already: what it holds beyond what it asked for counts against those that come after.
             ticket.share.held.fetch_add(more, Ordering::SeqCst);
@@ -204,12 +211,24 @@ impl Ticket {
         if !take_below(&self.share.held, bytes, (budget.total / CONNECTION_PARTS).max(alone)) {
             return Err(OverBudget::Connection);
         }
-        if !budget.take(bytes, self.beside.map_or(budget.total, |_| alone.max(budget.total))) {
+        if !budget.take(bytes, self.beside.map_or_else(|| self.limit(bytes), |_| alone.max(budget.total))) {
             self.share.held.fetch_sub(bytes, Ordering::SeqCst);
             return Err(OverBudget::Whole);
         }
         self.bytes = self.bytes.saturating_add(bytes);
         Ok(())
+    }
+
+    /// Most that may be held by all when this one takes `bytes` more.
+    fn limit(&self, bytes: usize) -> usize {
+        let (budget, held) = (&self.share.budget, self.bytes.saturating_add(bytes));
+        let kept = budget.total / SMALL_PARTS;
+        // Room for less than a small one is of no use.
+        if held <= SMALL || kept < SMALL {
+            return budget.total;
+        }
+        // One that is alone may use all there is, for it is never let in otherwise.
+        budget.total.saturating_sub(kept).max(held).min(budget.total)
     }
 
     /// All of the request is there: what it holds, with room for copies of it.
@@ -323,6 +342,32 @@ mod tests {
     }
 
     #[test]
+    fn large_requests_leave_room_for_small_ones_and_one_alone_may_have_it_all() {
+        const TOTAL: usize = 8 << 20;
+        let budget = Budget::new(TOTAL);
+        let tickets = || Share::new(&budget).ticket();
+        let mut alone = tickets();
+        alone.grow(TOTAL).unwrap();
+        drop(alone);
+        let mut large: Vec<Ticket> = (0..4).map(|_| tickets()).collect();
+        for ticket in &mut large {
+            ticket.grow((TOTAL - TOTAL / SMALL_PARTS) / 4).unwrap();
+        }
+        assert_eq!(large[0].grow(1), Err(OverBudget::Whole));
+        let mut another = tickets();
+        another.grow(SMALL).unwrap();
+        assert_eq!(another.grow(SMALL), Err(OverBudget::Whole), "it is not small any more");
+        let small: Vec<Ticket> = std::iter::from_fn(|| {
+            let mut ticket = tickets();
+            ticket.grow(SMALL).ok().map(|()| ticket)
+        })
+        .collect();
+        assert!(budget.used() > TOTAL - SMALL, "{}", budget.used());
+        drop((large, small, another));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
     fn alone_a_request_may_exceed_the_part_but_no_second_beside_it() {
         let budget = Budget::new(1000);
         let share = Share::new(&budget);
@@ -358,9 +403,11 @@ mod tests {
         let mut beside = one.ticket();
         assert_eq!(beside.grow(1), Err(OverBudget::Connection));
         let working = big.clone();
+        let made = big.copy(10).unwrap();
         drop((big, small));
-        assert_eq!(budget.used(), 900, "somebody is still at work on it");
         drop(working);
+        assert_eq!(budget.used(), 910, "somebody is still at work on a copy of it");
+        drop(made);
         assert_eq!(budget.used(), 0);
         Room::default().copy(usize::MAX).unwrap().settle(7);
     }

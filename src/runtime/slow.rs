@@ -267,7 +267,7 @@ mod tests {
     fn no_more_go_than_may_be_there_still_beside_all_others() {
         const MIB: usize = 1 << 20;
         let budget = Budget::new(64 * MIB);
-        let mut slow: Vec<Ticket> = (0..16).map(|_| slow(&budget, 4 * MIB)).collect();
+        let mut slow: Vec<Ticket> = (0..14).map(|_| slow(&budget, 4 * MIB)).collect();
         let newcomer = || {
             let mut ticket = Share::new(&budget).ticket();
             ticket.grow(4 * MIB).map(|()| ticket)
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(newcomer().unwrap_err(), OverBudget::Whole);
         drop(slow.swap_remove(gone));
         let third = newcomer().unwrap();
-        assert_eq!(budget.used(), 64 * MIB);
+        assert_eq!(budget.used(), 56 * MIB, "the rest is for small ones");
         // For one that needs more, as many go as it needs, or nobody.
         let in_one = |bytes| Share::new(&budget).ticket().grow(bytes);
         let gone = |slow: &[Ticket]| slow.iter().filter(|ticket| was_let_go(ticket)).count();
