@@ -10,6 +10,8 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::spans::{idle, request, seconds};
 use crate::agent::{Agent, command};
 use crate::groups::Group;
@@ -26,8 +28,8 @@ const MANY: usize = 20;
 const BURNERS: &str = "3";
 const CPU: &str = "0";
 
-/// How long the clock runs faster, and then as before.
-const SLEWED: Duration = Duration::from_secs(3);
+/// What the clock gains while it runs faster.
+const SLEWED: Duration = Duration::from_millis(300);
 
 /// A part in hundred, or so much in seconds, whichever is more.
 #[derive(Clone, Copy)]
@@ -71,11 +73,17 @@ pub fn of_four_threads() {
 pub fn after_the_clock_was_slewed() {
     let mut scene = Scene::new(&["windows", &windows().to_string(), "1"], &[]);
     scene.round("container");
-    for tick in ["11000", "10000"] {
-        let set = std::process::Command::new("adjtimex").args(["-t", tick]).output().unwrap();
+    let tick = |microseconds: &str| {
+        let set = std::process::Command::new("adjtimex").args(["-t", microseconds]).output().unwrap();
         assert!(set.status.success(), "{set:?}");
-        std::thread::sleep(SLEWED);
-    }
+    };
+    let at = |clock| Duration::try_from(clock_gettime(clock)).unwrap();
+    let ahead = || at(ClockId::Monotonic).saturating_sub(at(ClockId::MonotonicRaw));
+    let before = ahead();
+    tick("11000");
+    until("the clock has gained", Duration::from_secs(60), || ahead() >= before + SLEWED);
+    tick("10000");
+    scene.agent.fresh();
     distribution("after a slew", "container", &scene.round("container"));
 }
 
