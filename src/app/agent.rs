@@ -79,6 +79,8 @@ impl Agent {
     /// See [`StartError`].
     pub async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Self, StartError> {
         host::give_back_large_blocks();
+        // This thread passes the requests on.
+        host::take_short_turns();
         let tasks = Tasks::new();
         let (stop, drained) = (Stop::new(), Stop::new());
         let exporters = Exporters::open(&config.exporters, &tasks)?;
@@ -100,7 +102,7 @@ impl Agent {
                 buffers: Buffers::new(KEPT_BUFFERS),
                 kept: Mutex::default(),
             }),
-            heavy: Heavy::new(tasks.clone()),
+            heavy: Heavy::new(tasks.clone(), "enrich large"),
             sampler: sampler.clone(),
             strangers: Strangers::default(),
             owners: Owners::new(Arc::clone(&host), tasks.clone()),

@@ -15,6 +15,7 @@ use crate::enrich::{self, Enriched, Kept, Scan, Skipped};
 use crate::export::{Beside, Exporters, Spare};
 use crate::ingest::{Handler, Request};
 use crate::model::{Answer, Code, Ending, Match, Mono, Peer, Refusal, Signal, Subject, Unenriched};
+use crate::otlp::walk::NotProtobuf;
 use crate::runtime::budget::{Copy, Room};
 use crate::runtime::clock::{instant_now, mono_now};
 use crate::runtime::{Buffers, Heavy};
@@ -91,10 +92,12 @@ impl Bench {
     }
 }
 
-/// Longer requests are scanned beside the runtime: in two bytes may stand a span.
+/// Longer requests are scanned beside the runtime …
 const LARGE: usize = 1 << 20;
+/// … and so are those that hold more messages, of which two bytes may be one.
+const MANY: usize = 16_384;
 /// And more spans are enriched there.
-const MANY_SPANS: u64 = 16_384;
+const MANY_SPANS: u64 = MANY as u64;
 
 /// Bytes of buffers kept for the next requests.
 pub(super) const KEPT_BUFFERS: usize = 16 << 20;
@@ -182,16 +185,20 @@ impl Hop {
     }
 
     async fn scanned(&self, body: Bytes, peer: Peer, room: &Room) -> Result<Scan, Refusal> {
+        let refused = |fault: NotProtobuf| Refusal::new(Code::InvalidArgument, fault.to_string());
+        if body.len() <= LARGE
+            && let Some(scan) = enrich::scan_little(MANY, body.clone(), peer, &self.bench.settings).map_err(refused)?
+        {
+            return Ok(scan);
+        }
         let (bench, held) = (Arc::clone(&self.bench), room.clone());
-        let large = body.len() > LARGE;
         let work = move || {
             // Also where its sender goes away meanwhile.
             let _held = held;
             enrich::scan(body, peer, &bench.settings)
         };
-        let done = self.heavy.run("scan large request", large, work).await;
-        let scanned = done.map_err(|_| broken_off("scanning"))?;
-        scanned.map_err(|fault| Refusal::new(Code::InvalidArgument, fault.to_string()))
+        let done = self.heavy.run(true, work).await;
+        done.map_err(|_| broken_off("scanning"))?.map_err(refused)
     }
 
     /// The request with the waiting time on its spans, and the room that takes: what cannot be told is left out and counted.
@@ -206,15 +213,14 @@ impl Hop {
             0 => Copy::default(),
             needed => room.copy(needed)?,
         };
-        let (bench, held) = (Arc::clone(&self.bench), room.clone());
+        let bench = Arc::clone(&self.bench);
         let many = scan.spans() > MANY_SPANS;
         let work = move || {
-            let _held = held;
             let enriched = bench.enrich(&scan, &targets);
             copy.settle(enriched.body.len());
             (enriched, copy)
         };
-        let done = self.heavy.run("enrich many spans", many, work).await;
+        let done = self.heavy.run(many, work).await;
         let (enriched, copy) = done.map_err(|_| broken_off("enriching"))?;
         ledger.enriched = Some((enriched.enriched, enriched.skipped));
         Span::current().record("spans", enriched.spans).record("enriched", enriched.enriched);

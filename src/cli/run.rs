@@ -47,10 +47,14 @@ fn start(config: Config) -> anyhow::Result<()> {
     })
 }
 
+/// Sockets are looked at after so many pieces of work at the latest (61 is usual): each may take half a millisecond where
+/// senders flood the hop.
+const LOOKS_AFTER: u32 = 12;
+
 /// One thread for the whole data path: a request is read, enriched and passed on without waking another thread, which costs
 /// more than the work. The sampler has a thread of its own, and so has work that takes milliseconds.
 pub(super) fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_current_thread().thread_name("stallspan").enable_all().build()
+    Builder::new_current_thread().thread_name("stallspan").event_interval(LOOKS_AFTER).enable_all().build()
 }
 
 /// Two threads, for what does more than pass requests on.

@@ -25,7 +25,7 @@ use crate::model::{Claims, Match, Mono, Scope, Wall, Window};
 
 pub use crate::otlp::walk::NotProtobuf;
 pub use apply::{Enriched, Kept, Skipped, apply, apply_onto, room_needed};
-pub use scan::{GroupView, Scan, scan};
+pub use scan::{GroupView, Scan, scan, scan_little};
 pub use settings::{EventSettings, Settings};
 
 /// What enrichment asks of the node. The real one stands in `app`; tests bring their own.

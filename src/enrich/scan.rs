@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{NodeView, Settings, istio};
 use crate::model::{Claims, Match, Peer, Wall};
 use crate::otlp::walk::{self, Extent, NotProtobuf, SpanFacts, Visitor, Wanted};
+use crate::otlp::wire::Fault;
 use crate::otlp::{attribute, names};
 
 /// Most `ResourceSpans` that are enriched in one request.
@@ -165,6 +166,18 @@ impl Scan {
 /// Checks `body` (contract §5, "What is refused as not protobuf") and notes what enrichment needs. `peer`: the
 /// connection it came over, part of every claim.
 pub fn scan(body: Bytes, peer: Peer, settings: &Settings) -> Result<Scan, NotProtobuf> {
+    scan_at_most(usize::MAX, body, peer, settings)
+}
+
+/// The same, unless it takes long: `None` where the request holds more than so many messages, of which two bytes may be one.
+pub fn scan_little(most: usize, body: Bytes, peer: Peer, settings: &Settings) -> Result<Option<Scan>, NotProtobuf> {
+    match scan_at_most(most, body, peer, settings) {
+        Err(NotProtobuf { fault: Fault::Stopped, .. }) => Ok(None),
+        scanned => scanned.map(Some),
+    }
+}
+
+fn scan_at_most(most: usize, body: Bytes, peer: Peer, settings: &Settings) -> Result<Scan, NotProtobuf> {
     let most_spans = if u32::try_from(body.len()).is_ok() { settings.max_added / super::run::MIN_LEN } else { 0 };
     let mut notes = Notes {
         body: &body,
@@ -177,6 +190,7 @@ pub fn scan(body: Bytes, peer: Peer, settings: &Settings) -> Result<Scan, NotPro
         spans: Vec::new(),
         total_spans: 0,
         over_limit: false,
+        left: most,
     };
     walk::request(&body, Wanted { thread_attribute: settings.thread_attribute.as_deref() }, &mut notes)?;
     let Notes { groups, scopes, spans, total_spans, over_limit, .. } = notes;
@@ -201,9 +215,16 @@ struct Notes<'a> {
     spans: Vec<SpanNote>,
     total_spans: u64,
     over_limit: bool,
+    /// Messages that may yet be told.
+    left: usize,
 }
 
 impl Notes<'_> {
+    #[inline(always)]
+    fn told(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
     /// Past a limit nothing of the request is enriched, so nothing need be kept; checking goes on.
     #[cold]
     fn give_up(&mut self) {
@@ -216,7 +237,13 @@ impl Notes<'_> {
 }
 
 impl Visitor for Notes<'_> {
+    #[inline(always)]
+    fn goes_on(&self) -> bool {
+        self.left > 0
+    }
+
     fn resource_spans(&mut self, extent: Extent) {
+        self.told();
         if self.over_limit {
             return;
         }
@@ -238,6 +265,7 @@ impl Visitor for Notes<'_> {
     }
 
     fn resource_attribute(&mut self, key_value: &[u8]) {
+        self.told();
         let Some(group) = &mut self.group else { return };
         let Some(key) = attribute::key(key_value) else { return };
         if let Some(index) = names::resource_index(key) {
@@ -253,6 +281,7 @@ impl Visitor for Notes<'_> {
     }
 
     fn scope_spans(&mut self, extent: Extent) {
+        self.told();
         if self.group.is_some() {
             let here = self.spans.len();
             // A scope without spans is overwritten by the next one.
@@ -265,6 +294,7 @@ impl Visitor for Notes<'_> {
 
     #[inline]
     fn span(&mut self, extent: Extent, facts: SpanFacts) {
+        self.told();
         self.total_spans += 1;
         let (Some(group), Some(scope)) = (&mut self.group, self.scopes.last_mut()) else { return };
         let note = if self.spans.len() < self.most_spans { SpanNote::new(extent, facts) } else { None };

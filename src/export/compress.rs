@@ -30,7 +30,7 @@ impl Compressor {
     /// As configured.
     #[must_use]
     pub fn new(compression: Compression, tasks: Tasks) -> Self {
-        Self { compression, heavy: Heavy::new(tasks) }
+        Self { compression, heavy: Heavy::new(tasks, "compress large") }
     }
 
     /// Whether bodies travel compressed.
@@ -48,15 +48,13 @@ impl Compressor {
             return Ok((body, Copy::default()));
         }
         let mut copy = room.copy(body.len() / USUAL_RATIO)?;
-        let (compression, large, held) = (self.compression, body.len() > LARGE, room.clone());
+        let (compression, large) = (self.compression, body.len() > LARGE);
         let work = move || {
-            // Also where its sender goes away meanwhile.
-            let _held = held;
             let made = compress(compression, body)?;
             copy.settle(made.len());
             Ok((made, copy))
         };
-        let done = self.heavy.run("export large body", large, work).await;
+        let done = self.heavy.run(large, work).await;
         done.unwrap_or_else(|_| Err(Refusal::new(Code::Unavailable, "request could not be compressed")))
     }
 }

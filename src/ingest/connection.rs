@@ -255,7 +255,7 @@ mod tests {
     use super::super::{Counters, Handler, Request as Taken};
     use super::*;
     use crate::model::{Answer, Peer};
-    use crate::runtime::{Buffers, Heavy, Stop, Task, Tasks};
+    use crate::runtime::{Buffers, Heavy, Line, Stop, Task, Tasks};
 
     struct Accepts;
 
@@ -275,9 +275,10 @@ mod tests {
             cut: Stop::new(),
             end: Stop::new(),
             max_wait: Duration::from_secs(10),
-            heavy: Heavy::new(Tasks::new()),
+            heavy: Heavy::new(Tasks::new(), "test"),
             counters: Arc::new(Counters::default()),
             buffers: Buffers::new(0),
+            line: Line::new(Tasks::new().named("line")),
         });
         let door = Arc::new(Door { share: Share::new(&house.budget), house, peer: Peer::default() });
         let tasks = Tasks::new();

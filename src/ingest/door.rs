@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::{Handler, Request};
 use crate::model::{Peer, Refusal, Signal};
 use crate::runtime::clock::instant_now;
-use crate::runtime::{Buffers, Heavy, Stop};
+use crate::runtime::{Buffers, Heavy, Line, Stop};
 
 /// A sender's own deadline is met this much early, so that the answer gets there in time; at most a tenth of it.
 const REPLY_MARGIN: Duration = Duration::from_millis(100);
@@ -39,6 +39,8 @@ pub struct House {
     pub counters: Arc<Counters>,
     /// Messages are put together in these.
     pub buffers: Buffers,
+    /// Where connections stand that have much to be read.
+    pub line: Line,
 }
 
 /// One connection, as its requests see it.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::budget::Ticket;
 use super::door::{Door, Refused};
 use super::heavy;
-use super::inflate::{Coding, inflate};
+use super::inflate::Coding;
 use super::message::{Message, PREFIX};
 use super::problem::Problem;
 use crate::framing::{Fields, put_field, put_indexed};
@@ -155,9 +155,7 @@ impl Call {
         let door = Arc::clone(door);
         let answer = async move {
             if compressed {
-                let size = message.len();
-                let inflating = move || inflate(coding, message, limit, &mut ticket).map(|inflated| (inflated, ticket));
-                (message, ticket) = heavy::run(&door.house.heavy, size, inflating).await?;
+                (message, ticket) = heavy::inflated(&door.house.heavy, coding, message, limit, ticket).await?;
             }
             let buffer = message.clone();
             let answer = door.deliver(signal, message, deadline, ticket).await;

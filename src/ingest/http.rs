@@ -11,7 +11,7 @@ use super::body::whole;
 use super::budget::Ticket;
 use super::door::{Door, Refused};
 use super::heavy;
-use super::inflate::{Coding, inflate};
+use super::inflate::Coding;
 use super::problem::Problem;
 use super::reply::Reply;
 use super::stream::Activity;
@@ -88,18 +88,19 @@ where
         wire = whole(body, bounds.body, &mut ticket, arrived_by) => wire?,
         () = door.house.cut.wait() => return Err(Problem::Stopping.into()),
     };
-    // What needs no decoding does not wait for its turn.
-    let size = if coding == Coding::Identity && encoding == Encoding::Protobuf { 0 } else { wire.len() };
     let deadline = door.deadline(instant_now(), None);
-    let decoding = move || {
-        let inflated = inflate(coding, wire, bounds.body, &mut ticket)?;
-        let message = match encoding {
-            Encoding::Protobuf => inflated,
-            Encoding::Json => from_json(signal, &inflated, &mut ticket)?,
-        };
-        Ok((message, ticket))
+    let heavy = &door.house.heavy;
+    let decoding = async {
+        let (inflated, mut ticket) = heavy::inflated(heavy, coding, wire, bounds.body, ticket).await?;
+        match encoding {
+            Encoding::Protobuf => Ok((inflated, ticket)),
+            Encoding::Json => {
+                let transcoding = move |text: Bytes| Ok((from_json(signal, &text, &mut ticket)?, ticket));
+                heavy::run(heavy, inflated.len(), move || transcoding(inflated)).await
+            }
+        }
     };
-    let (message, ticket) = door.in_time(deadline, heavy::run(&door.house.heavy, size, decoding)).await?;
+    let (message, ticket) = door.in_time(deadline, decoding).await?;
     let answer = door.hand_over(signal, message, deadline, ticket).await?;
     Ok((signal, answer))
 }

@@ -67,7 +67,7 @@ pub fn inflate(coding: Coding, body: Bytes, limit: usize, ticket: &mut Ticket) -
 }
 
 /// The inflated length the body announces, where it does and where that is possible. Only a hint.
-fn announced(coding: Coding, body: &[u8]) -> Option<usize> {
+pub fn announced(coding: Coding, body: &[u8]) -> Option<usize> {
     let length = match coding {
         Coding::Gzip => {
             let trailer = body.last_chunk::<GZIP_LENGTH_BYTES>()?;

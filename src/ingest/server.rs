@@ -17,7 +17,7 @@ use super::listen::{Address, BindError, Listener};
 use super::tls::Acceptor;
 use crate::config::meaning::{GrpcServer, HttpServer, Limits, Receiver, ServerTls};
 use crate::model::Peer;
-use crate::runtime::{Backoff, Buffers, Heavy, Io, Spawner, Stop, Tasks};
+use crate::runtime::{Backoff, Buffers, Heavy, InTurn, Io, Line, Spawner, Stop, Tasks};
 
 /// Time for answers to get out after requests in flight were cut short.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -79,9 +79,10 @@ pub async fn serve(
         cut: Stop::new(),
         end: Stop::new(),
         max_wait: receiver.max_wait,
-        heavy: Heavy::new(tasks.clone()),
+        heavy: Heavy::new(tasks.clone(), "inflate large"),
         counters,
         buffers: Buffers::new(KEPT_BUFFERS.min(limits.memory / 8)),
+        line: Line::new(tasks.named("ingest line")),
     });
     let max_connections = u32::try_from(limits.max_connections.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
     let places = Arc::new(Semaphore::new(usize::try_from(max_connections).unwrap_or(Semaphore::MAX_PERMITS)));
@@ -182,6 +183,7 @@ impl Entrance {
         async move {
             let _place = place;
             let _open = Open::new(Arc::clone(&house));
+            let io: Box<dyn Io> = Box::new(InTurn::new(io, house.line.clone()));
             let secured = match acceptor {
                 None => Some(io),
                 Some(acceptor) => tokio::select! {

@@ -87,6 +87,11 @@ pub trait Visitor {
     fn span(&mut self, extent: Extent, facts: SpanFacts);
     /// The `ResourceSpans` is over.
     fn resource_spans_end(&mut self);
+    /// Whether it wants to be told more; otherwise the walk ends with [`Fault::Stopped`].
+    #[inline(always)]
+    fn goes_on(&self) -> bool {
+        true
+    }
 }
 
 /// What to look for besides structure.
@@ -115,21 +120,26 @@ pub fn request<V: Visitor>(body: &[u8], wanted: Wanted<'_>, visitor: &mut V) -> 
             resource_spans(upto(body, extent.end), extent.begin, wanted, visitor)?;
             visitor.resource_spans_end();
         }
-        Ok(())
+        go_on(visitor, Level::Request, extent)
     })
+}
+
+#[inline(always)]
+fn go_on<V: Visitor>(visitor: &V, level: Level, extent: Extent) -> Result<(), NotProtobuf> {
+    if visitor.goes_on() { Ok(()) } else { Err(NotProtobuf { fault: Fault::Stopped, level, offset: extent.end }) }
 }
 
 fn resource_spans<V: Visitor>(body: &[u8], begin: usize, wanted: Wanted<'_>, visitor: &mut V) -> Result<(), NotProtobuf> {
     messages(body, begin, Level::ResourceSpans, |number, extent| {
         let inner = upto(body, extent.end);
-        match number {
+        let walked = match number {
             RESOURCE => {
                 visitor.resource(extent);
                 messages(inner, extent.begin, Level::Resource, |number, attribute| {
                     if number == RESOURCE_ATTRIBUTES {
                         visitor.resource_attribute(inner.get(attribute.begin..attribute.end).unwrap_or_default());
                     }
-                    Ok(())
+                    go_on(visitor, Level::Resource, attribute)
                 })
             }
             SCOPE_SPANS => {
@@ -139,11 +149,12 @@ fn resource_spans<V: Visitor>(body: &[u8], begin: usize, wanted: Wanted<'_>, vis
                         let facts = span(inner.get(extent.begin..extent.end).unwrap_or_default(), extent.begin, wanted)?;
                         visitor.span(extent, facts);
                     }
-                    Ok(())
+                    go_on(visitor, Level::ScopeSpans, extent)
                 })
             }
             _ => Ok(()),
-        }
+        };
+        walked.and_then(|()| go_on(visitor, Level::ResourceSpans, extent))
     })
 }
 

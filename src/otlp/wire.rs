@@ -50,6 +50,9 @@ pub enum Fault {
     /// A group does not end inside its message.
     #[error("a group does not end")]
     GroupOpen,
+    /// Nothing is wrong with what was walked: whoever is told wanted no more.
+    #[error("it was not walked to its end")]
+    Stopped,
 }
 
 /// A fault and the offset (in the bytes walked) of the field it stands in.

@@ -2,10 +2,12 @@
 //! compressing, transcoding large bodies, going through very many spans. It is done on threads of its own, few at a time of one
 //! kind (so that decoders' windows stay few too), and behind those who wait for a CPU with little to do.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::available_parallelism;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{ThreadId, available_parallelism};
+use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::tasks::{TaskFailed, Tasks};
 
@@ -14,21 +16,35 @@ const AT_A_TIME: usize = 2;
 /// Nicer than the rest of the agent by so much: a third of an ordinary task's weight (`sched_prio_to_weight`,
 /// kernel/sched/core.c). Large requests of busy nodes have to come through, too.
 const NICER: i32 = 5;
+/// A thread without work ends after so long. Not at once: a new one begins before it can be made nicer, on the CPU of who
+/// started it.
+const REST: Duration = Duration::from_secs(5);
 
 /// Where such work is done.
 #[derive(Clone, Debug)]
 pub struct Heavy {
     tasks: Tasks,
+    name: &'static str,
     permits: Arc<Semaphore>,
+    idle: Arc<Idle>,
+}
+
+/// Threads without work, each with where its next is to be put. It ends when that is dropped.
+#[derive(Debug, Default)]
+struct Idle(Mutex<Vec<(ThreadId, SyncSender<Job>)>>);
+
+struct Job {
+    work: Box<dyn FnOnce() + Send>,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Heavy {
-    /// Nothing is worked on yet.
+    /// Nothing is worked on yet. `name`: of its threads.
     #[must_use]
-    pub fn new(tasks: Tasks) -> Self {
+    pub fn new(tasks: Tasks, name: &'static str) -> Self {
         // On few CPUs one kind of work leaves one of them to the others.
         let at_a_time = available_parallelism().map_or(1, |cpus| cpus.get().saturating_sub(1).clamp(1, AT_A_TIME));
-        Self { tasks, permits: Arc::new(Semaphore::new(at_a_time)) }
+        Self { tasks, name, permits: Arc::new(Semaphore::new(at_a_time)), idle: Arc::default() }
     }
 
     /// Does `work`: at once and here, or, where it is `large`, once it is its turn. What has begun goes on to its end, with all
@@ -36,7 +52,7 @@ impl Heavy {
     ///
     /// # Errors
     /// It was large and panicked.
-    pub async fn run<T, W>(&self, name: &'static str, large: bool, work: W) -> Result<T, TaskFailed>
+    pub async fn run<T, W>(&self, large: bool, work: W) -> Result<T, TaskFailed>
     where
         T: Send + 'static,
         W: FnOnce() -> T + Send + 'static,
@@ -46,22 +62,71 @@ impl Heavy {
         }
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| TaskFailed)?;
         let (tell, told) = oneshot::channel();
-        let waiting = Arc::new(Mutex::new(Some((work, permit))));
-        let taken = Arc::clone(&waiting);
-        let take = move || taken.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let begun = self.tasks.thread(name, move || {
-            be_nicer();
-            if let Some((work, _permit)) = take() {
-                // Nobody may wait for it any more.
-                let _unheard = tell.send(work());
-            }
-        });
-        if begun.is_err() {
-            // The system has no thread to give: slow for all is better than not at all.
-            let here = waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-            return here.map(|(work, _permit)| work()).ok_or(TaskFailed);
-        }
+        // Nobody may wait for it any more.
+        let work = Box::new(move || drop(tell.send(work())));
+        self.hand_over(Job { work, permit });
         told.await.map_err(|_| TaskFailed)
+    }
+
+    fn hand_over(&self, mut job: Job) {
+        while let Some(worker) = self.idle.last() {
+            match worker.send(job) {
+                Ok(()) => return,
+                Err(back) => job = back.0,
+            }
+        }
+        let (job, idle) = (Arc::new(Mutex::new(Some(job))), Arc::downgrade(&self.idle));
+        let taken = Arc::clone(&job);
+        let begun = self.tasks.thread(self.name, move || {
+            be_nicer();
+            work_on(take(&taken), &idle);
+        });
+        // Where the system has no thread to give: slow for all is better than not at all.
+        if begun.is_err()
+            && let Some(job) = take(&job)
+        {
+            (job.work)();
+        }
+    }
+}
+
+fn take(job: &Mutex<Option<Job>>) -> Option<Job> {
+    job.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// One piece of work after the other.
+fn work_on(mut next: Option<Job>, idle: &Weak<Idle>) {
+    while let Some(Job { work, permit }) = next {
+        work();
+        next = Idle::wait(idle, permit);
+    }
+}
+
+impl Idle {
+    fn list(&self) -> MutexGuard<'_, Vec<(ThreadId, SyncSender<Job>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last(&self) -> Option<SyncSender<Job>> {
+        self.list().pop().map(|(_, worker)| worker)
+    }
+
+    /// The next work of this thread, which holds the permit of the last; `None`: it is not needed any more.
+    fn wait(idle: &Weak<Self>, permit: OwnedSemaphorePermit) -> Option<Job> {
+        let (this, (give, next)) = (std::thread::current().id(), sync_channel(1));
+        idle.upgrade()?.list().push((this, give));
+        // Whoever gets it finds this thread idle.
+        drop(permit);
+        match next.recv_timeout(REST) {
+            Err(RecvTimeoutError::Timeout) => Self::leave(idle, this, &next),
+            told => told.ok(),
+        }
+    }
+
+    /// Rests no longer. What it was given at the last moment is done.
+    fn leave(idle: &Weak<Self>, this: ThreadId, next: &Receiver<Job>) -> Option<Job> {
+        idle.upgrade()?.list().retain(|(thread, _)| *thread != this);
+        next.recv().ok()
     }
 }
 
@@ -80,17 +145,17 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_done_behind_others_and_a_panic_is_told() {
-        let heavy = Heavy::new(Tasks::new());
+        let heavy = Heavy::new(Tasks::new(), "test");
         let nice = || rustix::process::getpriority_process(None).unwrap();
-        assert_eq!(heavy.run("test", true, nice).await, Ok((nice() + NICER).min(19)));
-        assert_eq!(heavy.run("test", true, || -> () { panic!("on purpose") }).await, Err(TaskFailed));
-        assert_eq!(heavy.run("test", true, || 1).await, Ok(1), "the permit came back");
+        assert_eq!(heavy.run(true, nice).await, Ok((nice() + NICER).min(19)));
+        assert_eq!(heavy.run(true, || -> () { panic!("on purpose") }).await, Err(TaskFailed));
+        assert_eq!(heavy.run(true, || 1).await, Ok(1), "the permit came back");
     }
 
     #[tokio::test]
     async fn few_are_done_at_a_time_and_also_those_that_nobody_waits_for() {
         let tasks = Tasks::new();
-        let heavy = Heavy::new(tasks.clone());
+        let heavy = Heavy::new(tasks.clone(), "test");
         let at_a_time = heavy.permits.available_permits();
         assert!(at_a_time <= AT_A_TIME && (at_a_time == 1 || at_a_time < available_parallelism().unwrap().get()));
         let (gate, done) = (Arc::new(Mutex::new(())), Arc::new(AtomicUsize::new(0)));
@@ -102,7 +167,7 @@ mod tests {
                 done.fetch_add(1, Ordering::SeqCst);
             }
         };
-        let mut all: Vec<_> = (0..12).map(|_| Box::pin(heavy.run("test", true, work()))).collect();
+        let mut all: Vec<_> = (0..12).map(|_| Box::pin(heavy.run(true, work()))).collect();
         for one in &mut all {
             assert!(one.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
@@ -113,6 +178,9 @@ mod tests {
         for one in all {
             one.await.unwrap();
         }
+        // No more threads than there is work for at a time, and none once nobody can have work for them.
+        assert!((1..=at_a_time).contains(&tasks.open()));
+        drop(heavy);
         tasks.all_ended().await;
         assert_eq!(done.load(Ordering::SeqCst), 12);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Node, settings, target};
-use crate::enrich::{MeshDelay, NodeView, Settings, Skipped, apply, scan};
+use crate::enrich::{MeshDelay, NodeView, Settings, Skipped, apply, scan, scan_little};
 use crate::model::{ClaimValue, Claims, ContainerKey, DelayKind, Match, Mesh, Mono, Peer, Scope, Subject, Wall, Window};
 use crate::otlp::wire::push_len;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -32,6 +32,35 @@ fn span(start: u64, end: u64) -> Span {
 
 fn attribute(span: &Span, key: &str) -> Option<Value> {
     span.attributes.iter().find(|kv| kv.key == key)?.value.clone()?.value
+}
+
+fn within(number: u32, inner: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    push_len(&mut message, number, inner);
+    message
+}
+
+/// Two bytes may be a message: whoever must not be kept for long goes through so many and no more.
+#[test]
+fn a_look_at_few_messages_ends_wherever_the_many_are() {
+    const MOST: usize = 100;
+    let many = |number: u32| within(number, &[]).repeat(MOST);
+    let (resource, scope, span) = (within(1, &many(1)), many(2), within(2, &many(2)));
+    let whole = request("there", vec![span_of_now(); MOST / 2]).encode_to_vec();
+    for (body, little) in
+        [(many(1), false), (within(1, &resource), false), (within(1, &scope), false), (within(1, &span), false), (whole, true)]
+    {
+        let body = Bytes::from(body);
+        let at_most = |most| scan_little(most, body.clone(), Peer::default(), &settings()).unwrap();
+        assert_eq!(at_most(MOST).is_some(), little);
+        let (all, some) = (scan(body.clone(), Peer::default(), &settings()).unwrap(), at_most(2 * MOST).unwrap());
+        assert_eq!((all.spans(), all.groups().len()), (some.spans(), some.groups().len()));
+    }
+    assert!(scan_little(MOST, Bytes::from_static(&[0]), Peer::default(), &settings()).is_err());
+}
+
+fn span_of_now() -> Span {
+    span(1, 2)
 }
 
 #[test]
