@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 use crate::frames::{
@@ -38,6 +39,21 @@ pub enum Attack {
     DeepNesting,
     TinySpans,
     Brackets,
+}
+
+/// Those who attack.
+pub struct Attackers {
+    _peers: JoinSet<()>,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Attackers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Another one's thread may not wait for it.
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Attack {
@@ -73,12 +89,18 @@ impl Attack {
         }
     }
 
-    /// Begins it; it ends when the set is dropped.
-    pub fn begin(self, target: &Target) -> JoinSet<()> {
+    /// Begins it, on threads of its own; it ends when dropped.
+    pub fn begin(self, target: &Target) -> Attackers {
+        let usual = || {
+            let _refused = rustix::process::setpriority_process(None, 0);
+        };
+        let runtime = Builder::new_multi_thread().worker_threads(2).on_thread_start(usual).enable_all().build().unwrap();
         let mut peers = JoinSet::new();
+        let within = runtime.enter();
         self.by_frames(target, &mut peers);
         self.by_messages(target, &mut peers);
-        peers
+        drop(within);
+        Attackers { _peers: peers, runtime: Some(runtime) }
     }
 
     fn by_frames(self, target: &Target, peers: &mut JoinSet<()>) {

@@ -39,6 +39,9 @@ use legit::Legit;
 const MOST_MIB: f64 = 128.0;
 /// … and how much more than before the attacks a build without optimization may, whose code alone takes forty.
 const MOST_MORE_MIB: f64 = 128.0;
+/// How much longer a sender that means well waits at the median: a build without optimization, or a machine with attackers on
+/// all its CPUs, takes its time, but where somebody's requests hold up all others it was 40 and 90 times as long.
+const MOST_SLOWER: f64 = 15.0;
 /// A sender that means well has an answer within this, whatever else goes on and however slow the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -59,6 +62,12 @@ fn resident(pid: u32) -> f64 {
     kib.unwrap() / 1024.0
 }
 
+/// This thread, on which the sender that means well is, has a CPU before the attackers have: what is measured is the agent,
+/// not whether its peers get to run. Left as it is for whoever may not ask for it.
+fn go_first() {
+    let _refused = rustix::process::setpriority_process(None, -15);
+}
+
 /// The most that is resident while `work` runs.
 async fn peak_during<T>(pid: u32, work: impl Future<Output = T>) -> (T, f64) {
     let mut peak = resident(pid);
@@ -71,19 +80,20 @@ async fn peak_during<T>(pid: u32, work: impl Future<Output = T>) -> (T, f64) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn memory_stays_bounded_and_others_are_served_under_every_attack() {
     let container = Container::idle();
-    let downstream = sink::start().await;
+    let downstream = sink::start();
     let agent = Agent::start(&configuration(downstream)).await;
     let pid = agent.child.id();
     let target = Target { grpc: agent.grpc, http: agent.http, container: Some(container.id()), let_go: Arc::default() };
+    go_first();
     let mut legit = Legit::new(agent.grpc, target.container.clone());
     legit.send_for(Duration::from_secs(1)).await;
     let (quiet, calm) = peak_during(pid, legit.send_for(long() * 2)).await;
     println!("\nattack | peak RSS, MiB | p50, ms | p99, ms | p99 against quiet | refused of sent\n---|---|---|---|---|---");
     println!("none, 10 000 spans/s | {calm:.1} | {:.2} | {:.2} | 1.00 | {} of {}", quiet.p50, quiet.p99, quiet.refused, quiet.sent);
-    let mut over = Vec::new();
+    let (mut over, mut slow) = (Vec::new(), Vec::new());
     assert!(Attack::ALL.into_iter().any(wanted), "no attack has such a name");
     for attack in Attack::ALL.into_iter().filter(|attack| wanted(*attack)) {
         let attacking = attack.begin(&target);
@@ -94,17 +104,21 @@ async fn memory_stays_bounded_and_others_are_served_under_every_attack() {
         if (cfg!(debug_assertions) && peak - calm > MOST_MORE_MIB) || (!cfg!(debug_assertions) && peak > MOST_MIB) {
             over.push((attack.name(), peak));
         }
+        if !cfg!(debug_assertions) && seen.p50 > quiet.p50 * MOST_SLOWER {
+            slow.push((attack.name(), seen.p50));
+        }
         let served = tokio::time::timeout(PATIENCE, legit.until_accepted()).await;
         assert!(served.is_ok(), "{}: nobody else is served afterwards", attack.name());
     }
     assert!(over.is_empty(), "more than {MOST_MIB} MiB: {over:?}");
+    assert!(slow.is_empty(), "more than {MOST_SLOWER} times {} ms: {slow:?}", quiet.p50);
 }
 
 /// 64 peers of which each holds a message of 4 MiB without its end, in room for 16; whoever is let go begins again.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn unfinished_requests_that_use_all_room_up_are_let_go_for_those_that_mean_well() {
     const REQUESTS: usize = 50;
-    let downstream = sink::start().await;
+    let downstream = sink::start();
     let agent = Agent::start(&configuration(downstream)).await;
     let target = Target { grpc: agent.grpc, http: agent.http, container: None, let_go: Arc::default() };
     let mut legit = Legit::new(agent.grpc, None);
