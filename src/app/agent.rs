@@ -79,7 +79,7 @@ impl Agent {
     /// See [`StartError`].
     pub async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Self, StartError> {
         host::give_back_large_blocks();
-        // This thread passes the requests on.
+        // In `run`, this thread passes the requests on.
         host::take_short_turns();
         let tasks = Tasks::new();
         let (stop, drained) = (Stop::new(), Stop::new());

@@ -94,7 +94,7 @@ impl Bench {
 
 /// Longer requests are scanned beside the runtime …
 const LARGE: usize = 1 << 20;
-/// … and so are those that hold more messages, of which two bytes may be one.
+/// … and so are those that hold so many messages: two bytes may be one.
 const MANY: usize = 16_384;
 /// And more spans are enriched there.
 const MANY_SPANS: u64 = MANY as u64;
@@ -210,7 +210,7 @@ impl Hop {
         ledger: &mut Ledger<'_>,
     ) -> Result<(Bytes, Copy), Refusal> {
         let mut copy = match enrich::room_needed(&scan, &targets, &self.bench.settings) {
-            0 => Copy::default(),
+            0 => room.hold(),
             needed => room.copy(needed)?,
         };
         let bench = Arc::clone(&self.bench);

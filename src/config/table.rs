@@ -317,7 +317,7 @@ const STALL_SPANS: &[Key] =
 const LIMITS: &[Key] = &[
     key(
         "memory_mib",
-        "Requests in flight with the copies made of them, MiB; no connection may hold more than a quarter of it, an eighth of it is for requests of up to 128 KiB, and one that halts half-way is refused when others need its room.",
+        "Requests in flight with the copies made of them, MiB; no connection may hold more than a quarter of it, an eighth of it is for requests that hold up to 128 KiB, and one that halts half-way is refused when others need its room.",
         MEBIBYTES,
         Is("64"),
     ),

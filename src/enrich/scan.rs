@@ -169,7 +169,8 @@ pub fn scan(body: Bytes, peer: Peer, settings: &Settings) -> Result<Scan, NotPro
     scan_at_most(usize::MAX, body, peer, settings)
 }
 
-/// The same, unless it takes long: `None` where the request holds more than so many messages, of which two bytes may be one.
+/// The same, unless it takes long: `None` where the request holds so many messages outside its spans, or more; two bytes may
+/// be one.
 pub fn scan_little(most: usize, body: Bytes, peer: Peer, settings: &Settings) -> Result<Option<Scan>, NotProtobuf> {
     match scan_at_most(most, body, peer, settings) {
         Err(NotProtobuf { fault: Fault::Stopped, .. }) => Ok(None),
@@ -220,11 +221,6 @@ struct Notes<'a> {
 }
 
 impl Notes<'_> {
-    #[inline(always)]
-    fn told(&mut self) {
-        self.left = self.left.saturating_sub(1);
-    }
-
     /// Past a limit nothing of the request is enriched, so nothing need be kept; checking goes on.
     #[cold]
     fn give_up(&mut self) {
@@ -238,12 +234,12 @@ impl Notes<'_> {
 
 impl Visitor for Notes<'_> {
     #[inline(always)]
-    fn goes_on(&self) -> bool {
+    fn goes_on(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
         self.left > 0
     }
 
     fn resource_spans(&mut self, extent: Extent) {
-        self.told();
         if self.over_limit {
             return;
         }
@@ -265,7 +261,6 @@ impl Visitor for Notes<'_> {
     }
 
     fn resource_attribute(&mut self, key_value: &[u8]) {
-        self.told();
         let Some(group) = &mut self.group else { return };
         let Some(key) = attribute::key(key_value) else { return };
         if let Some(index) = names::resource_index(key) {
@@ -281,7 +276,6 @@ impl Visitor for Notes<'_> {
     }
 
     fn scope_spans(&mut self, extent: Extent) {
-        self.told();
         if self.group.is_some() {
             let here = self.spans.len();
             // A scope without spans is overwritten by the next one.
@@ -294,7 +288,6 @@ impl Visitor for Notes<'_> {
 
     #[inline]
     fn span(&mut self, extent: Extent, facts: SpanFacts) {
-        self.told();
         self.total_spans += 1;
         let (Some(group), Some(scope)) = (&mut self.group, self.scopes.last_mut()) else { return };
         let note = if self.spans.len() < self.most_spans { SpanNote::new(extent, facts) } else { None };

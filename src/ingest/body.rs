@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
@@ -10,17 +11,21 @@ use tokio::time::{Instant, timeout_at};
 
 use super::budget::{OverBudget, Ticket};
 use super::problem::Problem;
+use crate::runtime::Standing;
 use crate::runtime::clock::{instant_now, later};
 use crate::runtime::slow::LOOK;
 
 /// Room made at the second piece of a body, where its length is not known.
 const FIRST_ROOM: usize = 64 * 1024;
 
-/// Reads a whole HTTP body of at most `limit` bytes.
+/// Time to read what has come already.
+const SOON: Duration = Duration::from_millis(20);
+
+/// Reads a whole HTTP body of at most `limit` bytes. `standing`: of its connection.
 ///
 /// # Errors
 /// Too large, no room in the budget or let go for others, too slow, or broken off.
-pub async fn whole<B>(body: B, limit: usize, ticket: &mut Ticket, deadline: Instant) -> Result<Bytes, Problem>
+pub async fn whole<B>(body: B, limit: usize, ticket: &mut Ticket, deadline: Instant, standing: &Standing) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -28,7 +33,7 @@ where
     if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
         return Err(Problem::TooLarge { limit });
     }
-    let mut pieces = Pieces::new(body, deadline);
+    let mut pieces = Pieces::new(body, deadline, standing);
     let mut collected = Collected::default();
     while let Some(piece) = pieces.next(ticket).await? {
         if piece.len() > limit.saturating_sub(collected.len()) {
@@ -43,16 +48,17 @@ where
 }
 
 /// Data of a body, trailers skipped.
-struct Pieces<B> {
+struct Pieces<'s, B> {
     body: B,
     deadline: Instant,
     look: Instant,
+    standing: &'s Standing,
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
+impl<'s, B: Body<Data = Bytes> + Unpin> Pieces<'s, B> {
     /// `deadline`: when the whole body must have arrived.
-    fn new(body: B, deadline: Instant) -> Self {
-        Self { body, deadline, look: later(instant_now(), LOOK) }
+    fn new(body: B, deadline: Instant, standing: &'s Standing) -> Self {
+        Self { body, deadline, look: later(instant_now(), LOOK), standing }
     }
 
     /// The next piece, `None` at the end. `ticket` holds those before it.
@@ -60,6 +66,10 @@ impl<B: Body<Data = Bytes> + Unpin> Pieces<B> {
         loop {
             let until = self.deadline.min(self.look);
             match timeout_at(until, poll_fn(|context| self.poll(context, ticket))).await {
+                Err(_) if self.standing.reads_on() => {
+                    let soon = later(instant_now(), SOON);
+                    (self.deadline, self.look) = (self.deadline.max(soon), self.look.max(soon));
+                }
                 Err(_) if self.deadline <= self.look => return Err(Problem::Slow),
                 Err(_) => {
                     ticket.look();
@@ -173,7 +183,7 @@ mod tests {
             let mut ticket = Share::new(&budget).ticket();
             let body = Full::new(Bytes::from(vec![0; size]));
             let deadline = Instant::now() + std::time::Duration::from_secs(5);
-            let read = whole(body, 100, &mut ticket, deadline).await;
+            let read = whole(body, 100, &mut ticket, deadline, &Standing::default()).await;
             assert_eq!(read.map(|body| body.len()), expected);
             assert_eq!(ticket.bytes(), expected.unwrap_or(0));
         }

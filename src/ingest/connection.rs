@@ -255,7 +255,7 @@ mod tests {
     use super::super::{Counters, Handler, Request as Taken};
     use super::*;
     use crate::model::{Answer, Peer};
-    use crate::runtime::{Buffers, Heavy, Line, Stop, Task, Tasks};
+    use crate::runtime::{Buffers, Heavy, Line, Standing, Stop, Task, Tasks};
 
     struct Accepts;
 
@@ -280,7 +280,7 @@ mod tests {
             buffers: Buffers::new(0),
             line: Line::new(Tasks::new().named("line")),
         });
-        let door = Arc::new(Door { share: Share::new(&house.budget), house, peer: Peer::default() });
+        let door = Arc::new(Door { share: Share::new(&house.budget), house, peer: Peer::default(), standing: Standing::default() });
         let tasks = Tasks::new();
         let speaks = Speaks::Grpc { message: 1000, streams: 10, keepalive: ServerKeepalive::default() };
         let streams = tasks.named("stream");

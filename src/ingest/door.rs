@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::{Handler, Request};
 use crate::model::{Peer, Refusal, Signal};
 use crate::runtime::clock::instant_now;
-use crate::runtime::{Buffers, Heavy, Line, Stop};
+use crate::runtime::{Buffers, Heavy, Line, Standing, Stop};
 
 /// A sender's own deadline is met this much early, so that the answer gets there in time; at most a tenth of it.
 const REPLY_MARGIN: Duration = Duration::from_millis(100);
@@ -51,6 +51,8 @@ pub struct Door {
     pub share: Arc<Share>,
     /// The other end.
     pub peer: Peer,
+    /// Whether what it sends is being read.
+    pub standing: Standing,
 }
 
 /// Why a request was not taken.

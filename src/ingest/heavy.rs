@@ -12,6 +12,9 @@ const LARGE: usize = 128 * 1024;
 /// … and so are those that become longer than this when they are inflated: a bomb of a few kilobytes takes as long as
 /// megabytes do.
 const LONG: usize = 512 * 1024;
+/// More than this only where they were not compressed better than spans are: of those there are never many at once.
+const SHORT: usize = 64 * 1024;
+const USUAL_RATIO: usize = 16;
 
 /// Does `work` on a body of `size` bytes, here or beside the runtime. What `work` owns is held until it ends, also where
 /// nobody waits for it any more.
@@ -34,10 +37,11 @@ where
 /// What [`inflate`] says.
 pub async fn inflated(heavy: &Heavy, coding: Coding, body: Bytes, limit: usize, mut ticket: Ticket) -> Result<(Bytes, Ticket), Problem> {
     let wire = body.len();
-    let large = coding != Coding::Identity && (wire > LARGE || announced(coding, &body).is_some_and(|length| length > LONG));
+    let here = wire.saturating_mul(USUAL_RATIO).clamp(SHORT, LONG);
+    let large = coding != Coding::Identity && (wire > LARGE || announced(coding, &body).is_some_and(|length| length > here));
     if !large {
-        match inflate(coding, body.clone(), limit.min(LONG), &mut ticket) {
-            Err(Problem::TooLarge { .. }) if limit > LONG => ticket.shrink_to(wire),
+        match inflate(coding, body.clone(), limit.min(here), &mut ticket) {
+            Err(Problem::TooLarge { .. }) if limit > here => ticket.shrink_to(wire),
             done => return done.map(|inflated| (inflated, ticket)),
         }
     }
@@ -76,7 +80,7 @@ mod tests {
         type Pack<'a> = (Coding, &'a dyn Fn(usize) -> Vec<u8>);
         let packs: [Pack<'_>; 4] = [(Coding::Gzip, &gzip), (Coding::Gzip, &gzip_lying), (Coding::Zstd, &zstd), (Coding::Zstd, &zstd_sized)];
         for (coding, pack) in packs {
-            for (bytes, beside) in [(1000, false), (LONG, false), (LONG + 1, true), (LIMIT, true)] {
+            for (bytes, beside) in [(1000, false), (SHORT, false), (SHORT + 1, true), (LIMIT, true)] {
                 let (there, done) = inflated_there(coding, pack(bytes), LIMIT).await;
                 let (length, held) = done.unwrap();
                 assert_eq!((there, length), (beside, bytes), "{coding:?}");
@@ -86,6 +90,18 @@ mod tests {
             assert!(there && matches!(done, Err(Problem::TooLarge { limit: LIMIT })), "{coding:?} {done:?}");
             let (there, done) = inflated_there(coding, pack(1001), 1000).await;
             assert!(!there && matches!(done, Err(Problem::TooLarge { limit: 1000 })), "{coding:?} {done:?}");
+        }
+        // Like spans: half of it cannot be foreseen.
+        let mut seed = 1_u64;
+        let mut unforeseen = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 56) as u8
+        };
+        let usual: Vec<u8> = (0..LONG).map(|at| if at % 8 < 4 { 0 } else { unforeseen() }).collect();
+        for (bytes, beside) in [(LONG / 4, false), (LONG, true)] {
+            let wire = zstd::encode_all(&usual[..bytes], 1).unwrap();
+            assert!(wire.len() > bytes / USUAL_RATIO, "{} of {bytes}", wire.len());
+            assert_eq!(inflated_there(Coding::Zstd, wire, LIMIT).await.0, beside);
         }
         let (there, done) = inflated_there(Coding::Identity, vec![0; LONG + 1], LIMIT).await;
         assert_eq!((there, done), (false, Ok((LONG + 1, LONG + 1))));

@@ -85,7 +85,7 @@ where
     let mut ticket = door.share.ticket();
     let wire = tokio::select! {
         biased;
-        wire = whole(body, bounds.body, &mut ticket, arrived_by) => wire?,
+        wire = whole(body, bounds.body, &mut ticket, arrived_by, &door.standing) => wire?,
         () = door.house.cut.wait() => return Err(Problem::Stopping.into()),
     };
     let deadline = door.deadline(instant_now(), None);

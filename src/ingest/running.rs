@@ -7,8 +7,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::runtime::clock::instant_now;
+
+/// Work of one connection's calls before others' turn, about.
+const LONG: Duration = Duration::from_micros(500);
 
 type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -124,7 +130,12 @@ impl<T: Send + 'static> Running<T> {
             }
             std::mem::take(&mut places.0)
         };
+        let (begin, mut done) = (instant_now(), 0);
         for index in &ready {
+            if done > 0 && instant_now().saturating_duration_since(begin) >= LONG {
+                break;
+            }
+            done += 1;
             let Some(slot) = self.slots.get_mut(*index) else { continue };
             slot.place.told.store(false, Ordering::SeqCst);
             let Some(answering) = &mut slot.answering else { continue };
@@ -139,13 +150,16 @@ impl<T: Send + 'static> Running<T> {
             self.cancel(stream);
             answered(stream, answer);
         }
-        // The list's memory is used again.
+        let mut ready = ready;
+        ready.drain(..done);
         let mut places = self.ready.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.0.is_empty() {
-            let mut ready = ready;
-            ready.clear();
-            places.0 = ready;
+        if !ready.is_empty() {
+            // Others go first: these are polled when this task's turn comes again.
+            context.waker().wake_by_ref();
         }
+        // The list's memory is used again.
+        ready.append(&mut places.0);
+        places.0 = ready;
     }
 }
 
@@ -168,10 +182,34 @@ mod tests {
         }
     }
 
+    /// Until nothing can go on: a poll ends early where the machine takes its time.
     fn polled(running: &mut Running<u32>, waker: &Waker) -> Vec<(u32, Option<u32>)> {
         let mut got = Vec::new();
-        running.poll(&mut Context::from_waker(waker), |stream, answer| got.push((stream, answer)));
-        got
+        loop {
+            running.poll(&mut Context::from_waker(waker), |stream, answer| got.push((stream, answer)));
+            if running.ready.places.lock().unwrap().0.is_empty() {
+                return got;
+            }
+        }
+    }
+
+    #[test]
+    fn after_long_work_others_go_first() {
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let mut running = Running::new();
+        for stream in [1, 3, 5] {
+            running.start(stream, instant_now(), async move {
+                std::thread::sleep(LONG);
+                stream
+            });
+        }
+        for stream in [1, 3, 5] {
+            let (before, mut got) = (count.0.load(Ordering::SeqCst), Vec::new());
+            running.poll(&mut Context::from_waker(&waker), |stream, answer| got.push((stream, answer)));
+            assert_eq!(got, [(stream, Some(stream))]);
+            assert_eq!(count.0.load(Ordering::SeqCst), before + usize::from(stream != 5), "woken where there is more");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::listen::{Address, BindError, Listener};
 use super::tls::Acceptor;
 use crate::config::meaning::{GrpcServer, HttpServer, Limits, Receiver, ServerTls};
 use crate::model::Peer;
-use crate::runtime::{Backoff, Buffers, Heavy, InTurn, Io, Line, Spawner, Stop, Tasks};
+use crate::runtime::{Backoff, Buffers, Heavy, InTurn, Io, Line, Spawner, Standing, Stop, Tasks};
 
 /// Time for answers to get out after requests in flight were cut short.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -180,10 +180,11 @@ impl Entrance {
         streams: Spawner,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (acceptor, speaks) = (self.acceptor.clone(), self.speaks);
-        async move {
+        let standing = Standing::default();
+        standing.clone().count(async move {
             let _place = place;
             let _open = Open::new(Arc::clone(&house));
-            let io: Box<dyn Io> = Box::new(InTurn::new(io, house.line.clone()));
+            let io: Box<dyn Io> = Box::new(InTurn::new(io, house.line.clone(), standing.clone()));
             let secured = match acceptor {
                 None => Some(io),
                 Some(acceptor) => tokio::select! {
@@ -192,12 +193,12 @@ impl Entrance {
                 },
             };
             let peer = house.handler.greet(peer);
-            let door = Arc::new(Door { share: Share::new(&house.budget), house: Arc::clone(&house), peer });
+            let door = Arc::new(Door { share: Share::new(&house.budget), house: Arc::clone(&house), peer, standing });
             match secured {
                 Some(io) => connection::serve(io, speaks, door, streams).await,
                 None => house.counters.handshakes_failed.add_one(),
             }
-        }
+        })
     }
 }
 

@@ -247,7 +247,8 @@ impl Connection {
 
     fn end_overdue(&mut self, now: Instant) {
         let slow: Vec<u32> = self.calls.iter().filter(|(_, call)| call.arrives_by() <= now).map(|(stream, _)| *stream).collect();
-        for stream in slow {
+        let reads_on = !slow.is_empty() && self.door.standing.reads_on();
+        for stream in slow.into_iter().filter(|_| !reads_on) {
             self.turn_away(stream, Problem::Slow.into());
         }
         for stream in self.running.overdue(Some(now)) {
@@ -263,6 +264,9 @@ impl Connection {
 
     /// Looks which of the messages that are arriving come too slowly.
     fn look_at_arrivals(&mut self, now: Instant) {
+        if self.door.standing.reads_on() {
+            return;
+        }
         (self.look, self.slow) = (None, false);
         for call in self.calls.values_mut() {
             self.slow |= call.look();

@@ -87,9 +87,10 @@ pub trait Visitor {
     fn span(&mut self, extent: Extent, facts: SpanFacts);
     /// The `ResourceSpans` is over.
     fn resource_spans_end(&mut self);
-    /// Whether it wants to be told more; otherwise the walk ends with [`Fault::Stopped`].
+    /// After each field of wire type 2 outside spans: whether it wants to be told more; otherwise the walk ends with
+    /// [`Fault::Stopped`].
     #[inline(always)]
-    fn goes_on(&self) -> bool {
+    fn goes_on(&mut self) -> bool {
         true
     }
 }
@@ -125,7 +126,7 @@ pub fn request<V: Visitor>(body: &[u8], wanted: Wanted<'_>, visitor: &mut V) -> 
 }
 
 #[inline(always)]
-fn go_on<V: Visitor>(visitor: &V, level: Level, extent: Extent) -> Result<(), NotProtobuf> {
+fn go_on<V: Visitor>(visitor: &mut V, level: Level, extent: Extent) -> Result<(), NotProtobuf> {
     if visitor.goes_on() { Ok(()) } else { Err(NotProtobuf { fault: Fault::Stopped, level, offset: extent.end }) }
 }
 

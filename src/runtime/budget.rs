@@ -134,6 +134,12 @@ impl Room {
         Ok(Copy { ticket: Some(ticket), _of: Some(Arc::clone(request)) })
     }
 
+    /// No room, for what is done with the request itself.
+    #[must_use]
+    pub fn hold(&self) -> Copy {
+        Copy { ticket: None, _of: self.request.clone() }
+    }
+
     /// The same for a request that holds so much more.
     #[must_use]
     pub fn beside(&self, bytes: usize) -> Self {
@@ -211,7 +217,9 @@ impl Ticket {
         if !take_below(&self.share.held, bytes, (budget.total / CONNECTION_PARTS).max(alone)) {
             return Err(OverBudget::Connection);
         }
-        if !budget.take(bytes, self.beside.map_or_else(|| self.limit(bytes), |_| alone.max(budget.total))) {
+        // A copy may always be made where nobody else is in the way.
+        let limit = self.limit(alone);
+        if !budget.take(bytes, if self.beside.is_some() { limit.max(alone) } else { limit }) {
             self.share.held.fetch_sub(bytes, Ordering::SeqCst);
             return Err(OverBudget::Whole);
         }
@@ -219,9 +227,9 @@ impl Ticket {
         Ok(())
     }
 
-    /// Most that may be held by all when this one takes `bytes` more.
-    fn limit(&self, bytes: usize) -> usize {
-        let (budget, held) = (&self.share.budget, self.bytes.saturating_add(bytes));
+    /// Most that may be held by all where this one, with what it is a copy of, is to hold so much.
+    fn limit(&self, held: usize) -> usize {
+        let budget = &self.share.budget;
         let kept = budget.total / SMALL_PARTS;
         // Room for less than a small one is of no use.
         if held <= SMALL || kept < SMALL {
@@ -354,6 +362,8 @@ mod tests {
             ticket.grow((TOTAL - TOTAL / SMALL_PARTS) / 4).unwrap();
         }
         assert_eq!(large[0].grow(1), Err(OverBudget::Whole));
+        let whole = large.pop().map(Ticket::room).unwrap();
+        assert_eq!(whole.copy(1).unwrap_err(), OverBudget::Whole, "nor for copies of large ones");
         let mut another = tickets();
         another.grow(SMALL).unwrap();
         assert_eq!(another.grow(SMALL), Err(OverBudget::Whole), "it is not small any more");
@@ -363,7 +373,7 @@ mod tests {
         })
         .collect();
         assert!(budget.used() > TOTAL - SMALL, "{}", budget.used());
-        drop((large, small, another));
+        drop((large, small, another, whole));
         assert_eq!(budget.used(), 0);
     }
 

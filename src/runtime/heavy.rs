@@ -2,6 +2,7 @@
 //! compressing, transcoding large bodies, going through very many spans. It is done on threads of its own, few at a time of one
 //! kind (so that decoders' windows stay few too), and behind those who wait for a CPU with little to do.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{ThreadId, available_parallelism};
@@ -85,7 +86,7 @@ impl Heavy {
         if begun.is_err()
             && let Some(job) = take(&job)
         {
-            (job.work)();
+            let _told = catch_unwind(AssertUnwindSafe(job.work));
         }
     }
 }
@@ -125,7 +126,9 @@ impl Idle {
 
     /// Rests no longer. What it was given at the last moment is done.
     fn leave(idle: &Weak<Self>, this: ThreadId, next: &Receiver<Job>) -> Option<Job> {
-        idle.upgrade()?.list().retain(|(thread, _)| *thread != this);
+        if let Some(idle) = idle.upgrade() {
+            idle.list().retain(|(thread, _)| *thread != this);
+        }
         next.recv().ok()
     }
 }

@@ -7,13 +7,16 @@
 //! not read. Where few bytes make much work, fewer are read at a time.
 
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 
 use super::clock::instant_now;
@@ -27,6 +30,8 @@ const LONG: Duration = Duration::from_micros(500);
 const TURN: usize = 64 * 1024;
 /// The least that is read at a time: a small request.
 const LEAST: usize = 4 * 1024;
+/// Bytes that are read past the line: what a stream's window lets a peer send ahead.
+const PASS: usize = 1 << 20;
 
 /// The line of all connections.
 #[derive(Clone, Debug)]
@@ -101,11 +106,51 @@ impl Line {
     }
 }
 
+/// What a connection's task and its reader know of each other.
+#[derive(Clone, Debug, Default)]
+pub struct Standing(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// How often the task was polled: only within one poll is the time between two reads work, and not waiting.
+    polls: AtomicU64,
+    in_line: AtomicBool,
+    pass: AtomicU8,
+}
+
+/// Past the line, once: not asked for, given, used since there was nothing to be read.
+const NO_PASS: u8 = 0;
+const GIVEN: u8 = 1;
+const USED: u8 = 2;
+
+impl Standing {
+    /// The whole of a connection's task, polls of which are counted.
+    pub async fn count<F: Future>(self, task: F) -> F::Output {
+        let mut task = pin!(task);
+        poll_fn(|context| {
+            self.0.polls.fetch_add(1, Ordering::Relaxed);
+            task.as_mut().poll(context)
+        })
+        .await
+    }
+
+    /// To be asked before a peer is called late: where it stands in line, what it has sent is to be read first, up to
+    /// [`PASS`] bytes and once. Whether that is so.
+    #[must_use]
+    pub fn reads_on(&self) -> bool {
+        let Known { in_line, pass, .. } = &*self.0;
+        in_line.load(Ordering::Relaxed) && pass.compare_exchange(NO_PASS, GIVEN, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
 /// A connection that gets in line.
 #[derive(Debug)]
 pub struct InTurn<I> {
     io: I,
     line: Line,
+    standing: Standing,
+    /// Of which poll the instants below are.
+    poll: u64,
     /// Bytes that may be read before it gets in line …
     left: usize,
     /// … and since when it has been reading and working.
@@ -114,13 +159,23 @@ pub struct InTurn<I> {
     read_at: Option<Instant>,
     /// Most that is read at a time.
     most: usize,
+    /// Reads past the line.
+    passing: bool,
     place: Option<Arc<Place>>,
 }
 
 impl<I> InTurn<I> {
     /// A new connection.
-    pub const fn new(io: I, line: Line) -> Self {
-        Self { io, line, left: AT_ONCE, since: None, read_at: None, most: TURN, place: None }
+    pub const fn new(io: I, line: Line, standing: Standing) -> Self {
+        Self { io, line, standing, poll: 0, left: AT_ONCE, since: None, read_at: None, most: TURN, passing: false, place: None }
+    }
+
+    /// What was worked on, and since when, is of this poll.
+    fn follow_polls(&mut self) {
+        let poll = self.standing.0.polls.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.poll, poll) != poll {
+            (self.since, self.read_at) = (None, None);
+        }
     }
 
     /// Fewer bytes at a time where what was read last made much work, more again where it did not.
@@ -136,11 +191,20 @@ impl<I> InTurn<I> {
 
     /// Ready when it may read.
     fn poll_turn(&mut self, now: Instant, context: &Context<'_>) -> Poll<()> {
+        let known = &self.standing.0;
+        if known.pass.compare_exchange(GIVEN, USED, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            (self.left, self.passing) = (PASS, true);
+            known.in_line.store(false, Ordering::Relaxed);
+            if let Some(place) = self.place.take() {
+                self.line.leave(&place);
+            }
+        }
         let since = *self.since.get_or_insert(now);
-        if self.left > 0 && now.saturating_duration_since(since) < LONG {
+        if self.left > 0 && (self.passing || now.saturating_duration_since(since) < LONG) {
             return Poll::Ready(());
         }
-        self.left = 0;
+        (self.left, self.passing) = (0, false);
+        known.in_line.store(true, Ordering::Relaxed);
         let place = self.place.get_or_insert_with(|| self.line.enter(context.waker()));
         {
             let mut waker = place.waker();
@@ -150,12 +214,14 @@ impl<I> InTurn<I> {
             }
         }
         (self.left, self.since, self.place) = (TURN, Some(now), None);
+        known.in_line.store(false, Ordering::Relaxed);
         Poll::Ready(())
     }
 
     /// Begins anew: there was nothing more to be read.
     fn rest(&mut self) {
-        (self.left, self.since, self.read_at) = (AT_ONCE, None, None);
+        (self.left, self.since, self.read_at, self.passing) = (AT_ONCE, None, None, false);
+        self.standing.0.pass.store(NO_PASS, Ordering::Relaxed);
     }
 }
 
@@ -170,11 +236,15 @@ impl<I> Drop for InTurn<I> {
 impl<I: AsyncRead + Unpin> AsyncRead for InTurn<I> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let now = instant_now();
+        self.follow_polls();
         self.adapt(now);
         ready!(self.poll_turn(now, context));
         let before = into.filled().len();
         let Poll::Ready(read) = read_at_most(self.most, &mut self.io, context, into) else {
-            self.rest();
+            // A task that has done its part for now is told so too (tokio::task::coop), though there is more.
+            if has_budget_remaining() {
+                self.rest();
+            }
             return Poll::Pending;
         };
         self.left = self.left.saturating_sub(into.filled().len().saturating_sub(before));
@@ -219,7 +289,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for InTurn<I> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use tokio::io::AsyncReadExt;
 
@@ -232,7 +302,7 @@ mod tests {
 
     /// Reads all of `bytes` as a connection does that finds them there, and tells after each read how much it has by then.
     async fn read_all(line: Line, bytes: usize, mut read: impl FnMut(usize)) {
-        let mut io = InTurn::new(tokio::io::repeat(7).take(bytes.try_into().unwrap()), line);
+        let mut io = InTurn::new(tokio::io::repeat(7).take(bytes.try_into().unwrap()), line, Standing::default());
         let (mut some, mut all) = (vec![0; 32 * 1024], 0);
         loop {
             match io.read(&mut some).await.unwrap() {
@@ -299,7 +369,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_little_makes_much_work_less_is_read_at_a_time() {
-        let mut io = InTurn::new(tokio::io::repeat(7), line());
+        let mut io = InTurn::new(tokio::io::repeat(7), line(), Standing::default());
         let mut some = vec![0; 2 * TURN];
         let mut read = Vec::new();
         for work in [LONG * 3, LONG * 3, LONG * 3, LONG * 3, LONG * 3, LONG * 3, LONG / 2, LONG / 2, LONG / 2, LONG / 2, LONG / 2, LONG / 2]
@@ -312,8 +382,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_passes_between_two_polls_is_no_work() {
+        let standing = Standing::default();
+        let mut io = InTurn::new(tokio::io::repeat(7), line(), standing.clone());
+        let mut some = vec![0; 2 * TURN];
+        let reads = standing.count(async {
+            let first = io.read(&mut some).await.unwrap();
+            tokio::time::sleep(LONG * 10).await;
+            (first, io.read(&mut some).await.unwrap(), io.place.is_some())
+        });
+        assert_eq!(reads.await, (TURN, TURN, false));
+    }
+
+    #[tokio::test]
+    async fn before_somebody_in_line_is_called_late_what_it_sent_is_read() {
+        let standing = Standing::default();
+        let mut io = InTurn::new(tokio::io::repeat(7).take(1 << 30), line(), standing.clone());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut some = vec![0; TURN];
+        let mut at_once = |io: &mut InTurn<_>| {
+            let mut all = 0;
+            while Pin::new(&mut *io).poll_read(&mut context, &mut ReadBuf::new(&mut some)).is_ready() {
+                all += TURN;
+            }
+            all
+        };
+        assert!(!standing.reads_on(), "nothing keeps it from reading");
+        assert!(at_once(&mut io) <= AT_ONCE);
+        assert!(standing.reads_on());
+        assert_eq!(at_once(&mut io), PASS);
+        assert!(!standing.reads_on(), "once");
+        assert_eq!(at_once(&mut io), 0);
+        io.rest();
+        assert!(at_once(&mut io) <= AT_ONCE);
+        assert!(standing.reads_on(), "it is another time");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_worked_for_long_gets_in_line_however_little_was_read() {
-        let mut io = InTurn::new(tokio::io::repeat(7), line());
+        let mut io = InTurn::new(tokio::io::repeat(7), line(), Standing::default());
         let mut context = Context::from_waker(Waker::noop());
         let mut poll = |io: &mut InTurn<_>| Pin::new(io).poll_read(&mut context, &mut ReadBuf::new(&mut [0])).is_ready();
         assert!(poll(&mut io) && poll(&mut io));
@@ -325,7 +432,7 @@ mod tests {
     async fn who_is_called_and_does_not_read_or_has_gone_holds_nobody_up() {
         let line = line();
         let mut context = Context::from_waker(Waker::noop());
-        let mut still: Vec<_> = (0..3).map(|_| InTurn::new(tokio::io::repeat(7), line.clone())).collect();
+        let mut still: Vec<_> = (0..3).map(|_| InTurn::new(tokio::io::repeat(7), line.clone(), Standing::default())).collect();
         for io in &mut still {
             io.left = 0;
             let mut some = [0; 8];

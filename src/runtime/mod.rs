@@ -24,7 +24,7 @@ pub use buffers::Buffers;
 pub use files::Reloading;
 pub use heavy::Heavy;
 pub use io::{Io, poll_send};
-pub use line::{InTurn, Line};
+pub use line::{InTurn, Line, Standing};
 pub use scratch::Scratch;
 pub use shutdown::Stop;
 pub use tasks::{Spawner, Task, TaskFailed, Tasks};

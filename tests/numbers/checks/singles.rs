@@ -71,18 +71,32 @@ pub fn of_four_threads() {
 
 /// Time daemons make clocks run faster for a while, by up to a tenth: CLOCK_MONOTONIC leaves the run queues' clock behind.
 pub fn after_the_clock_was_slewed() {
-    let mut scene = Scene::new(&["windows", &windows().to_string(), "1"], &[]);
-    scene.round("container");
-    let tick = |microseconds: &str| {
+    /// The clock runs a tenth faster until this is dropped.
+    struct Slewing;
+    impl Slewing {
+        fn begin() -> Self {
+            tick("11000");
+            Self
+        }
+    }
+    impl Drop for Slewing {
+        fn drop(&mut self) {
+            tick("10000");
+        }
+    }
+    fn tick(microseconds: &str) {
         let set = std::process::Command::new("adjtimex").args(["-t", microseconds]).output().unwrap();
         assert!(set.status.success(), "{set:?}");
-    };
-    let at = |clock| Duration::try_from(clock_gettime(clock)).unwrap();
-    let ahead = || at(ClockId::Monotonic).saturating_sub(at(ClockId::MonotonicRaw));
+    }
+
+    let mut scene = Scene::new(&["windows", &windows().to_string(), "1"], &[]);
+    scene.round("container");
+    let at = |clock| Duration::try_from(clock_gettime(clock)).unwrap().as_secs_f64();
+    let ahead = || at(ClockId::Monotonic) - at(ClockId::MonotonicRaw);
     let before = ahead();
-    tick("11000");
-    until("the clock has gained", Duration::from_secs(60), || ahead() >= before + SLEWED);
-    tick("10000");
+    let slewing = Slewing::begin();
+    until("the clock has gained", Duration::from_secs(60), || ahead() >= before + SLEWED.as_secs_f64());
+    drop(slewing);
     scene.agent.fresh();
     distribution("after a slew", "container", &scene.round("container"));
 }
