@@ -66,10 +66,7 @@ impl<'s, B: Body<Data = Bytes> + Unpin> Pieces<'s, B> {
         loop {
             let until = self.deadline.min(self.look);
             match timeout_at(until, poll_fn(|context| self.poll(context, ticket))).await {
-                Err(_) if self.standing.reads_on() => {
-                    let soon = later(instant_now(), SOON);
-                    (self.deadline, self.look) = (self.deadline.max(soon), self.look.max(soon));
-                }
+                Err(_) if self.deadline <= self.look && self.standing.reads_on() => self.deadline = later(instant_now(), SOON),
                 Err(_) if self.deadline <= self.look => return Err(Problem::Slow),
                 Err(_) => {
                     ticket.look();

@@ -103,7 +103,7 @@ impl Share {
     /// A ticket for nothing yet.
     #[must_use]
     pub fn ticket(self: &Arc<Self>) -> Ticket {
-        Ticket::new(self, None)
+        Ticket::new(self)
     }
 
     pub(super) fn give_back(&self, bytes: usize) {
@@ -129,7 +129,8 @@ impl Room {
     /// it "for now" would refuse it for ever.
     pub fn copy(&self, bytes: usize) -> Result<Copy, OverBudget> {
         let Some(request) = &self.request else { return Ok(Copy::default()) };
-        let mut ticket = Ticket::new(&request.share, Some(request.bytes.saturating_add(self.beside)));
+        let mut ticket = Ticket::new(&request.share);
+        (ticket.beside, ticket.copied) = (request.bytes.saturating_add(self.beside), Some(request.bytes));
         ticket.grow(bytes)?;
         Ok(Copy { ticket: Some(ticket), _of: Some(Arc::clone(request)) })
     }
@@ -179,8 +180,10 @@ impl Copy {
 pub struct Ticket {
     share: Arc<Share>,
     bytes: usize,
-    /// Of a copy: what its request holds already.
-    beside: Option<usize>,
+    /// Of a copy: what its request and other copies hold already …
+    beside: usize,
+    /// … and what its request does.
+    copied: Option<usize>,
     /// What it held at the last look.
     seen: Option<usize>,
     /// Where it is slow.
@@ -191,8 +194,8 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    fn new(share: &Arc<Share>, beside: Option<usize>) -> Self {
-        Self { share: Arc::clone(share), bytes: 0, beside, seen: None, place: None, let_go: false, passing: 0 }
+    fn new(share: &Arc<Share>) -> Self {
+        Self { share: Arc::clone(share), bytes: 0, beside: 0, copied: None, seen: None, place: None, let_go: false, passing: 0 }
     }
 
     /// Takes `bytes` more.
@@ -213,13 +216,16 @@ impl Ticket {
 
     fn take(&mut self, bytes: usize) -> Result<(), OverBudget> {
         let budget = &self.share.budget;
-        let alone = self.beside.unwrap_or(0).saturating_add(self.bytes).saturating_add(bytes);
+        let alone = self.beside.saturating_add(self.bytes).saturating_add(bytes);
         if !take_below(&self.share.held, bytes, (budget.total / CONNECTION_PARTS).max(alone)) {
             return Err(OverBudget::Connection);
         }
-        // A copy may always be made where nobody else is in the way.
-        let limit = self.limit(alone);
-        if !budget.take(bytes, if self.beside.is_some() { limit.max(alone) } else { limit }) {
+        let limit = match self.copied {
+            None => self.limit(alone),
+            // May always be made where nobody else is in the way.
+            Some(request) => self.limit(request).max(alone),
+        };
+        if !budget.take(bytes, limit) {
             self.share.held.fetch_sub(bytes, Ordering::SeqCst);
             return Err(OverBudget::Whole);
         }
@@ -227,7 +233,7 @@ impl Ticket {
         Ok(())
     }
 
-    /// Most that may be held by all where this one, with what it is a copy of, is to hold so much.
+    /// Most that may be held by all where a request holds so much.
     fn limit(&self, held: usize) -> usize {
         let budget = &self.share.budget;
         let kept = budget.total / SMALL_PARTS;
@@ -367,13 +373,15 @@ mod tests {
         let mut another = tickets();
         another.grow(SMALL).unwrap();
         assert_eq!(another.grow(SMALL), Err(OverBudget::Whole), "it is not small any more");
-        let small: Vec<Ticket> = std::iter::from_fn(|| {
+        let small = || {
             let mut ticket = tickets();
-            ticket.grow(SMALL).ok().map(|()| ticket)
-        })
-        .collect();
+            ticket.grow(SMALL).map(|()| ticket.room())
+        };
+        let with_copy = small().unwrap();
+        let copy = with_copy.copy(SMALL).unwrap();
+        let smalls: Vec<Room> = std::iter::from_fn(|| small().ok()).collect();
         assert!(budget.used() > TOTAL - SMALL, "{}", budget.used());
-        drop((large, small, another, whole));
+        drop((large, smalls, another, whole, with_copy, copy));
         assert_eq!(budget.used(), 0);
     }
 

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -125,13 +125,13 @@ const USED: u8 = 2;
 
 impl Standing {
     /// The whole of a connection's task, polls of which are counted.
-    pub async fn count<F: Future>(self, task: F) -> F::Output {
-        let mut task = pin!(task);
-        poll_fn(|context| {
+    pub fn count<F: Future>(self, task: F) -> impl Future<Output = F::Output> {
+        // Boxed, for a task that is moved once it is there has room for itself twice, and there may be thousands.
+        let mut task = Box::pin(task);
+        poll_fn(move |context| {
             self.0.polls.fetch_add(1, Ordering::Relaxed);
             task.as_mut().poll(context)
         })
-        .await
     }
 
     /// To be asked before a peer is called late: where it stands in line, what it has sent is to be read first, up to
