@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use super::timeline::Timeline;
 
 /// How far apart the clocks of readings and of single waits may be, ns: the latter's is learned from the former's.
-const CLOCKS_APART: u64 = 50_000;
+pub(super) const CLOCKS_APART: u64 = 50_000;
 
 /// A fall takes back what rose this long before it, and is forgiven when it has been owed for so long, ns: longer waits
 /// hardly occur.

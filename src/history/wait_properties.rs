@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::rest::CLOCKS_APART;
 use super::{Settings, StallSettings, Store};
 use crate::model::{CulpritKey, DelayKind, EventFields, Evidence, Mono, OpenWait, Reading, Subject, TaskKey, Totals, Wait, Wall, Window};
 
@@ -335,7 +336,7 @@ proptest! {
         };
         let of_rest = cpu(start, end) - naive(&waits, start, end).waited[0];
         prop_assert!(of_rest <= rest(readings[readings.partition_point(|reading| reading.at.0 < end)].at.0));
-        let in_doubt = |wait: &Wait| readings.iter().any(|reading| reading.at.0.abs_diff(wait.end.0) <= MS);
+        let in_doubt = |wait: &Wait| readings.iter().any(|reading| reading.at.0.abs_diff(wait.end.0) <= reading.blur_ns + CLOCKS_APART);
         if !waits.iter().any(in_doubt) {
             prop_assert_eq!(of_rest, rest(end) - rest(start));
         }
