@@ -11,11 +11,10 @@ use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
-use crate::enrich::{self, Enriched, Kept, Scan, Skipped};
+use crate::enrich::{self, Enriched, Kept, NotProtobuf, Scan, Skipped};
 use crate::export::{Beside, Exporters, Spare};
 use crate::ingest::{Handler, Request};
 use crate::model::{Answer, Code, Ending, Match, Mono, Peer, Refusal, Signal, Subject, Unenriched};
-use crate::otlp::walk::NotProtobuf;
 use crate::runtime::budget::{Copy, Room};
 use crate::runtime::clock::{instant_now, mono_now};
 use crate::runtime::{Buffers, Heavy};
@@ -94,10 +93,8 @@ impl Bench {
 
 /// Longer requests are scanned beside the runtime …
 const LARGE: usize = 1 << 20;
-/// … and so are those that hold so many messages: two bytes may be one.
+/// … and so are those that hold so many messages: two bytes may be one. More spans are enriched there, too.
 const MANY: usize = 16_384;
-/// And more spans are enriched there.
-const MANY_SPANS: u64 = MANY as u64;
 
 /// Bytes of buffers kept for the next requests.
 pub(super) const KEPT_BUFFERS: usize = 16 << 20;
@@ -214,7 +211,7 @@ impl Hop {
             needed => room.copy(needed)?,
         };
         let bench = Arc::clone(&self.bench);
-        let many = scan.spans() > MANY_SPANS;
+        let many = scan.spans() > MANY as u64;
         let work = move || {
             let enriched = bench.enrich(&scan, &targets);
             copy.settle(enriched.body.len());

@@ -26,7 +26,15 @@ where
     T: Send + 'static,
     W: FnOnce() -> Result<T, Problem> + Send + 'static,
 {
-    let done = heavy.run(size > LARGE, work).await;
+    beside(heavy, size > LARGE, work).await
+}
+
+async fn beside<T, W>(heavy: &Heavy, large: bool, work: W) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    W: FnOnce() -> Result<T, Problem> + Send + 'static,
+{
+    let done = heavy.run(large, work).await;
     done.unwrap_or_else(|_| Err(Problem::Broken("the body could not be worked on".to_owned())))
 }
 
@@ -45,7 +53,7 @@ pub async fn inflated(heavy: &Heavy, coding: Coding, body: Bytes, limit: usize, 
             done => return done.map(|inflated| (inflated, ticket)),
         }
     }
-    run(heavy, usize::MAX, move || inflate(coding, body, limit, &mut ticket).map(|inflated| (inflated, ticket))).await
+    beside(heavy, true, move || inflate(coding, body, limit, &mut ticket).map(|inflated| (inflated, ticket))).await
 }
 
 #[cfg(test)]

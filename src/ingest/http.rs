@@ -95,8 +95,8 @@ where
         match encoding {
             Encoding::Protobuf => Ok((inflated, ticket)),
             Encoding::Json => {
-                let transcoding = move |text: Bytes| Ok((from_json(signal, &text, &mut ticket)?, ticket));
-                heavy::run(heavy, inflated.len(), move || transcoding(inflated)).await
+                let size = inflated.len();
+                heavy::run(heavy, size, move || Ok((from_json(signal, &inflated, &mut ticket)?, ticket))).await
             }
         }
     };

@@ -7,14 +7,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::runtime::clock::instant_now;
-
-/// Work of one connection's calls before others' turn, about.
-const LONG: Duration = Duration::from_micros(500);
+use crate::runtime::line::LONG;
 
 type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -123,7 +120,7 @@ impl<T: Send + 'static> Running<T> {
     /// Polls those that can go on, and hands over what they answer; `None` for one that panicked. The context's task is
     /// woken when another can.
     pub fn poll(&mut self, context: &mut Context<'_>, mut answered: impl FnMut(u32, Option<T>)) {
-        let ready = {
+        let mut ready = {
             let mut places = self.ready.places.lock().unwrap_or_else(PoisonError::into_inner);
             if places.1.as_ref().is_none_or(|waker| !waker.will_wake(context.waker())) {
                 places.1 = Some(context.waker().clone());
@@ -150,7 +147,6 @@ impl<T: Send + 'static> Running<T> {
             self.cancel(stream);
             answered(stream, answer);
         }
-        let mut ready = ready;
         ready.drain(..done);
         let mut places = self.ready.places.lock().unwrap_or_else(PoisonError::into_inner);
         if !ready.is_empty() {

@@ -76,23 +76,18 @@ impl Heavy {
                 Err(back) => job = back.0,
             }
         }
-        let (job, idle) = (Arc::new(Mutex::new(Some(job))), Arc::downgrade(&self.idle));
-        let taken = Arc::clone(&job);
+        let ((give, first), idle) = (sync_channel(1), Arc::downgrade(&self.idle));
         let begun = self.tasks.thread(self.name, move || {
             be_nicer();
-            work_on(take(&taken), &idle);
+            work_on(first.recv().ok(), &idle);
         });
-        // Where the system has no thread to give: slow for all is better than not at all.
-        if begun.is_err()
-            && let Some(job) = take(&job)
-        {
-            let _told = catch_unwind(AssertUnwindSafe(job.work));
-        }
+        // That it ended already, or panicked, is told by what it drops.
+        let _told = match begun {
+            Ok(_) => give.send(job).is_ok(),
+            // The system has no thread to give: slow for all is better than not at all.
+            Err(_) => catch_unwind(AssertUnwindSafe(job.work)).is_ok(),
+        };
     }
-}
-
-fn take(job: &Mutex<Option<Job>>) -> Option<Job> {
-    job.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// One piece of work after the other.

@@ -25,7 +25,7 @@ use super::tasks::Spawner;
 /// Bytes that are read at once, about: more are rarely there where a peer sends no more than a request of usual size.
 const AT_ONCE: usize = 128 * 1024;
 /// … and for so long, with the work that what was read makes.
-const LONG: Duration = Duration::from_micros(500);
+pub const LONG: Duration = Duration::from_micros(500);
 /// Bytes that are read when it is one's turn: some ten microseconds.
 const TURN: usize = 64 * 1024;
 /// The least that is read at a time: a small request.

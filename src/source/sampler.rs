@@ -23,7 +23,7 @@ use super::roster::{Group, Roster};
 use super::watch::Watch;
 use super::{Node, SamplerHandle};
 use crate::config::meaning::{Method, Sources, TaskDelayacct};
-use crate::host::{Host, raise_open_files};
+use crate::host::{Host, raise_open_files, take_short_turns};
 use crate::ladder::{self, Plan};
 use crate::model::{Absence, ContainerSnapshot, DelayKind, Evidence, Facts, Mono, Reading, SourceName};
 use crate::runtime::clock::{both_now, mono_now, wall_now};
@@ -125,7 +125,7 @@ pub fn start(host: Arc<Host>, settings: Sources, node: Arc<Node>) -> io::Result<
     let mailbox = Arc::new(Mailbox::default());
     let handle = SamplerHandle::new(Arc::clone(&mailbox), Arc::clone(&node));
     let thread = thread::spawn("stallspan-poll", move || {
-        crate::host::take_short_turns();
+        take_short_turns();
         let closing = Closing(mailbox);
         tracing::debug!(limit = raise_open_files(), "open files");
         let restore = switch_on(&host, &settings);

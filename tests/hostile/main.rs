@@ -64,8 +64,23 @@ fn resident(pid: u32) -> f64 {
 
 /// This thread, on which the sender that means well is, has a CPU before the attackers have: what is measured is the agent,
 /// not whether its peers get to run. Left as it is for whoever may not ask for it.
-fn go_first() {
-    let _refused = rustix::process::setpriority_process(None, -15);
+struct First {
+    nice: i32,
+}
+
+impl First {
+    fn go() -> Self {
+        let nice = rustix::process::getpriority_process(None).unwrap();
+        let _refused = rustix::process::setpriority_process(None, -15);
+        Self { nice }
+    }
+}
+
+impl Drop for First {
+    /// The next test may be on this thread, and starts an agent from it.
+    fn drop(&mut self) {
+        let _refused = rustix::process::setpriority_process(None, self.nice);
+    }
 }
 
 /// The most that is resident while `work` runs.
@@ -87,7 +102,7 @@ async fn memory_stays_bounded_and_others_are_served_under_every_attack() {
     let agent = Agent::start(&configuration(downstream)).await;
     let pid = agent.child.id();
     let target = Target { grpc: agent.grpc, http: agent.http, container: Some(container.id()), let_go: Arc::default() };
-    go_first();
+    let _first = First::go();
     let mut legit = Legit::new(agent.grpc, target.container.clone());
     legit.send_for(Duration::from_secs(1)).await;
     let (quiet, calm) = peak_during(pid, legit.send_for(long() * 2)).await;

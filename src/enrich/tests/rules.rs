@@ -45,10 +45,10 @@ fn within(number: u32, inner: &[u8]) -> Vec<u8> {
 fn a_look_at_few_messages_ends_wherever_the_many_are() {
     const MOST: usize = 100;
     let many = |number: u32| within(number, &[]).repeat(MOST);
-    let (resource, scope, span) = (within(1, &many(1)), many(2), within(2, &many(2)));
-    let whole = request("there", vec![span_of_now(); MOST / 2]).encode_to_vec();
+    let (attributes, scopes, spans) = (within(1, &many(1)), many(2), within(2, &many(2)));
+    let whole = request("there", vec![span(1, 2); MOST / 2]).encode_to_vec();
     for (body, little) in
-        [(many(1), false), (within(1, &resource), false), (within(1, &scope), false), (within(1, &span), false), (whole, true)]
+        [(many(1), false), (within(1, &attributes), false), (within(1, &scopes), false), (within(1, &spans), false), (whole, true)]
     {
         let body = Bytes::from(body);
         let at_most = |most| scan_little(most, body.clone(), Peer::default(), &settings()).unwrap();
@@ -57,10 +57,6 @@ fn a_look_at_few_messages_ends_wherever_the_many_are() {
         assert_eq!((all.spans(), all.groups().len()), (some.spans(), some.groups().len()));
     }
     assert!(scan_little(MOST, Bytes::from_static(&[0]), Peer::default(), &settings()).is_err());
-}
-
-fn span_of_now() -> Span {
-    span(1, 2)
 }
 
 #[test]

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
-
 use rustix::time::{ClockId, clock_gettime};
 
 use super::spans::{idle, request, seconds};
@@ -28,8 +27,8 @@ const MANY: usize = 20;
 const BURNERS: &str = "3";
 const CPU: &str = "0";
 
-/// What the clock gains while it runs faster.
-const SLEWED: Duration = Duration::from_millis(300);
+/// What the clock gains while it runs faster, s.
+const SLEWED: f64 = 0.3;
 
 /// A part in hundred, or so much in seconds, whichever is more.
 #[derive(Clone, Copy)]
@@ -95,7 +94,7 @@ pub fn after_the_clock_was_slewed() {
     let ahead = || at(ClockId::Monotonic) - at(ClockId::MonotonicRaw);
     let before = ahead();
     let slewing = Slewing::begin();
-    until("the clock has gained", Duration::from_secs(60), || ahead() >= before + SLEWED.as_secs_f64());
+    until("the clock has gained", Duration::from_secs(60), || ahead() >= before + SLEWED);
     drop(slewing);
     scene.agent.fresh();
     distribution("after a slew", "container", &scene.round("container"));
