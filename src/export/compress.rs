@@ -14,8 +14,10 @@ use crate::runtime::{Heavy, Tasks};
 /// Speed before size: the network between a node and its Collector is wide, the node's CPU belongs to others.
 const ZSTD_LEVEL: i32 = 1;
 
-/// Bodies of more bytes are compressed beside the runtime: that takes milliseconds, for which other requests would wait.
+/// Bodies of more bytes are compressed beside the runtime: that takes milliseconds, for which other requests would wait …
 const LARGE: usize = 64 * 1024;
+/// … and those of more apart from these: tens of milliseconds.
+const VERY_LARGE: usize = 512 * 1024;
 /// Spans usually become at least this much smaller.
 const USUAL_RATIO: usize = 4;
 
@@ -23,14 +25,15 @@ const USUAL_RATIO: usize = 4;
 #[derive(Debug)]
 pub struct Compressor {
     compression: Compression,
-    heavy: Heavy,
+    large: Heavy,
+    very_large: Heavy,
 }
 
 impl Compressor {
     /// As configured.
     #[must_use]
     pub fn new(compression: Compression, tasks: Tasks) -> Self {
-        Self { compression, heavy: Heavy::new(tasks, "compress large") }
+        Self { compression, large: Heavy::brief(tasks.clone(), "compress"), very_large: Heavy::new(tasks, "compress large") }
     }
 
     /// Whether bodies travel compressed.
@@ -48,13 +51,14 @@ impl Compressor {
             return Ok((body, Copy::default()));
         }
         let mut copy = room.copy(body.len() / USUAL_RATIO)?;
-        let (compression, large) = (self.compression, body.len() > LARGE);
+        let (compression, length) = (self.compression, body.len());
         let work = move || {
             let made = compress(compression, body)?;
             copy.settle(made.len());
             Ok((made, copy))
         };
-        let done = self.heavy.run(large, work).await;
+        let heavy = if length > VERY_LARGE { &self.very_large } else { &self.large };
+        let done = heavy.run(length > LARGE, work).await;
         done.unwrap_or_else(|_| Err(Refusal::new(Code::Unavailable, "request could not be compressed")))
     }
 }
@@ -90,8 +94,24 @@ pub fn inflate(coding: &[u8], data: &[u8], limit: usize) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_very_large_body_is_in_no_others_way() {
+        let compressor = Compressor::new(Compression::Gzip, Tasks::new());
+        let room = Room::default();
+        let noise: Vec<u8> = (0..64_u32 << 20).map(|number| (number.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
+        let mut very_large = std::pin::pin!(compressor.run(noise.into(), &room));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(very_large.as_mut().poll(&mut context).is_pending());
+        for _ in 0..3 {
+            let (usual, _) = compressor.run(Bytes::from(vec![7; LARGE + 1]), &room).await.unwrap();
+            assert!(usual.len() < LARGE);
+            assert!(very_large.as_mut().poll(&mut context).is_pending(), "it was waited for");
+        }
+    }
 
     #[test]
     fn what_was_compressed_is_inflated_up_to_a_limit() {

@@ -17,7 +17,6 @@ mod probe;
 mod process;
 mod sockets;
 mod taskstats;
-mod turns;
 
 use std::path::Path;
 
@@ -37,7 +36,6 @@ pub use identity::NodeIdentity;
 pub use process::{ProcessHandle, ThreadHandle};
 pub use sockets::SocketDiag;
 pub use taskstats::Taskstats;
-pub use turns::take_short_turns;
 
 use cgroup::Layout;
 use files::{Root, SMALL};

@@ -265,11 +265,17 @@ mod tests {
         }
     }
 
-    /// A gRPC connection served on a paused clock.
-    fn grpc() -> (DuplexStream, Task<()>) {
-        let (client, server) = tokio::io::duplex(1 << 16);
+    struct Waits;
+
+    impl Handler for Waits {
+        fn handle(&self, _: Taken) -> Pinned<Box<dyn Future<Output = Answer> + Send + '_>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn door(handler: Arc<dyn Handler>) -> Arc<Door> {
         let house = Arc::new(House {
-            handler: Arc::new(Accepts),
+            handler,
             budget: Budget::new(1 << 20),
             stop: Stop::new(),
             cut: Stop::new(),
@@ -280,11 +286,32 @@ mod tests {
             buffers: Buffers::new(0),
             line: Line::new(Tasks::new().named("line")),
         });
-        let door = Arc::new(Door { share: Share::new(&house.budget), house, peer: Peer::default(), standing: Standing::default() });
-        let tasks = Tasks::new();
+        Arc::new(Door { share: Share::new(&house.budget), house, peer: Peer::default(), standing: Standing::default() })
+    }
+
+    /// A gRPC connection served on a paused clock.
+    fn grpc() -> (DuplexStream, Task<()>) {
+        let (client, server) = tokio::io::duplex(1 << 16);
+        let (door, tasks) = (door(Arc::new(Accepts)), Tasks::new());
         let speaks = Speaks::Grpc { message: 1000, streams: 10, keepalive: ServerKeepalive::default() };
         let streams = tasks.named("stream");
         (client, tasks.spawn("connection", serve(Box::new(server), speaks, door, streams)))
+    }
+
+    #[tokio::test]
+    async fn requests_that_are_waited_for_count_as_running() {
+        let door = door(Arc::new(Waits));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut all: Vec<_> = (0..3)
+            .map(|_| Box::pin(door.deliver(crate::model::Signal::Traces, bytes::Bytes::new(), deadline, door.share.ticket())))
+            .collect();
+        for one in &mut all {
+            assert!(one.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(door.standing.calls(), 3);
+        drop(all);
+        assert_eq!(door.standing.calls(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -122,6 +122,7 @@ impl Door {
             return Err(Problem::TimedOut.into());
         }
         self.house.counters.handled.add_one();
+        let _runs = self.standing.runs();
         let room = ticket.room();
         let request = Request { signal, body, deadline, peer: self.peer, room: room.clone() };
         let answer = self.house.handler.handle(request).await.map_err(Refused::Behind);

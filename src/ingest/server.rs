@@ -181,10 +181,10 @@ impl Entrance {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (acceptor, speaks) = (self.acceptor.clone(), self.speaks);
         let standing = Standing::default();
-        standing.clone().count(async move {
+        standing.clone().take_turns(house.line.clone(), async move {
             let _place = place;
             let _open = Open::new(Arc::clone(&house));
-            let io: Box<dyn Io> = Box::new(InTurn::new(io, house.line.clone(), standing.clone()));
+            let io: Box<dyn Io> = Box::new(InTurn::new(io, standing.clone()));
             let secured = match acceptor {
                 None => Some(io),
                 Some(acceptor) => tokio::select! {

@@ -1,6 +1,6 @@
 //! Work that would keep a worker of the runtime for milliseconds, for which all other requests would wait: inflating,
 //! compressing, transcoding large bodies, going through very many spans. It is done on threads of its own, few at a time of one
-//! kind (so that decoders' windows stay few too), and behind those who wait for a CPU with little to do.
+//! kind (so that decoders' windows stay few too), and, where it is for long, behind those who wait for a CPU with little to do.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -11,12 +11,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::tasks::{TaskFailed, Tasks};
+use super::turns;
 
 /// Most at a time of one [`Heavy`].
 const AT_A_TIME: usize = 2;
-/// Nicer than the rest of the agent by so much: a third of an ordinary task's weight (`sched_prio_to_weight`,
-/// kernel/sched/core.c). Large requests of busy nodes have to come through, too.
-const NICER: i32 = 5;
 /// A thread without work ends after so long. Not at once: a new one begins before it can be made nicer, on the CPU of who
 /// started it.
 const REST: Duration = Duration::from_secs(5);
@@ -26,6 +24,8 @@ const REST: Duration = Duration::from_secs(5);
 pub struct Heavy {
     tasks: Tasks,
     name: &'static str,
+    /// What a thread does first.
+    begin: fn(),
     permits: Arc<Semaphore>,
     idle: Arc<Idle>,
 }
@@ -43,9 +43,19 @@ impl Heavy {
     /// Nothing is worked on yet. `name`: of its threads.
     #[must_use]
     pub fn new(tasks: Tasks, name: &'static str) -> Self {
+        Self::beginning(tasks, name, turns::stand_back)
+    }
+
+    /// For work of usual requests, a millisecond of it: somebody's large ones are not in its way, here or on a CPU.
+    #[must_use]
+    pub fn brief(tasks: Tasks, name: &'static str) -> Self {
+        Self::beginning(tasks, name, turns::take_short_turns)
+    }
+
+    fn beginning(tasks: Tasks, name: &'static str, begin: fn()) -> Self {
         // On few CPUs one kind of work leaves one of them to the others.
         let at_a_time = available_parallelism().map_or(1, |cpus| cpus.get().saturating_sub(1).clamp(1, AT_A_TIME));
-        Self { tasks, name, permits: Arc::new(Semaphore::new(at_a_time)), idle: Arc::default() }
+        Self { tasks, name, begin, permits: Arc::new(Semaphore::new(at_a_time)), idle: Arc::default() }
     }
 
     /// Does `work`: at once and here, or, where it is `large`, once it is its turn. What has begun goes on to its end, with all
@@ -76,9 +86,9 @@ impl Heavy {
                 Err(back) => job = back.0,
             }
         }
-        let ((give, first), idle) = (sync_channel(1), Arc::downgrade(&self.idle));
+        let ((give, first), begin, idle) = (sync_channel(1), self.begin, Arc::downgrade(&self.idle));
         let begun = self.tasks.thread(self.name, move || {
-            be_nicer();
+            begin();
             work_on(first.recv().ok(), &idle);
         });
         // That it ended already, or panicked, is told by what it drops.
@@ -128,12 +138,6 @@ impl Idle {
     }
 }
 
-/// Priorities are of threads on Linux (sched(7)); being nicer is never refused.
-fn be_nicer() {
-    let nice = rustix::process::getpriority_process(None).unwrap_or(0);
-    let _as_before = rustix::process::setpriority_process(None, nice.saturating_add(NICER).min(19));
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -145,7 +149,9 @@ mod tests {
     async fn it_is_done_behind_others_and_a_panic_is_told() {
         let heavy = Heavy::new(Tasks::new(), "test");
         let nice = || rustix::process::getpriority_process(None).unwrap();
-        assert_eq!(heavy.run(true, nice).await, Ok((nice() + NICER).min(19)));
+        let usual = nice();
+        assert!(usual < 19 && heavy.run(true, nice).await.unwrap() > usual);
+        assert_eq!(Heavy::brief(Tasks::new(), "test").run(true, nice).await, Ok(usual));
         assert_eq!(heavy.run(true, || -> () { panic!("on purpose") }).await, Err(TaskFailed));
         assert_eq!(heavy.run(true, || 1).await, Ok(1), "the permit came back");
     }

@@ -1,5 +1,5 @@
 //! Room `runtime`: the only reader of clocks, the only spawner of tasks and threads, and what both ends of the
-//! hop share about stopping, pausing and watching files.
+//! hop share about stopping, pausing, going first and watching files.
 //!
 //! It knows nothing of OTLP, of HTTP or of the kernel's readings; it starts nothing by itself.
 
@@ -9,6 +9,7 @@ pub mod buffers;
 pub mod clock;
 pub mod files;
 pub mod heavy;
+pub mod in_turn;
 pub mod io;
 pub mod line;
 pub mod pem;
@@ -18,13 +19,16 @@ pub mod shutdown;
 pub mod slow;
 pub mod tasks;
 pub mod thread;
+pub mod turns;
 
 pub use backoff::Backoff;
 pub use buffers::Buffers;
 pub use files::Reloading;
 pub use heavy::Heavy;
+pub use in_turn::InTurn;
 pub use io::{Io, poll_send};
-pub use line::{InTurn, Line, Standing};
+pub use line::{Line, Standing};
 pub use scratch::Scratch;
 pub use shutdown::Stop;
 pub use tasks::{Spawner, Task, TaskFailed, Tasks};
+pub use turns::take_short_turns;

@@ -1,12 +1,17 @@
-//! How long this thread's turns on a CPU are.
+//! When this thread gets a CPU that others want too, and for how long.
 
 use rustix::thread::gettid;
 
 /// The least that the kernel gives, ns (`__setparam_fair`, kernel/sched/syscalls.c).
 const SHORT: u64 = 100_000;
 
-/// `SCHED_OTHER`, of sched(7).
+/// `SCHED_OTHER` and `SCHED_BATCH`, of sched(7).
 const FAIR: u32 = 0;
+const BATCH: u32 = 3;
+/// Nicer than others of the agent by so much: a third of an ordinary task's weight (`sched_prio_to_weight`,
+/// kernel/sched/core.c). Large requests of busy nodes have to come through, too.
+const NICER: i32 = 5;
+const NICEST: i32 = 19;
 /// Threads that this one starts have turns of the usual length (`SCHED_FLAG_RESET_ON_FORK`).
 const NOT_FOR_CHILDREN: u64 = 1;
 
@@ -39,6 +44,16 @@ pub fn take_short_turns() {
         // The flag would take a priority from the children too: where there is one, they have short turns rather than none.
         let flags = if now.nice < 0 { now.flags } else { now.flags | NOT_FOR_CHILDREN };
         set(&Attributes { size: SIZE, flags, runtime: SHORT, ..now });
+    }
+}
+
+/// Lets others go first: this thread takes no CPU from a thread that is on it when it is woken (`SCHED_BATCH`), and gets less of
+/// one for which others wait. That is never refused. A thread that an administrator gave another policy keeps it.
+pub fn stand_back() {
+    if let Some(now) = attributes()
+        && now.policy == FAIR
+    {
+        set(&Attributes { size: SIZE, policy: BATCH, nice: now.nice.saturating_add(NICER).min(NICEST), ..Attributes::default() });
     }
 }
 
@@ -134,6 +149,18 @@ mod tests {
                 assert_eq!((after.runtime, after.flags), (SHORT, before.flags | NOT_FOR_CHILDREN));
                 assert_eq!((child.runtime, child.flags), (before.runtime, before.flags));
             }
+        });
+    }
+
+    #[test]
+    fn who_stands_back_is_nicer_and_wakes_up_quietly() {
+        on_a_new_thread(|| {
+            let before = attributes().unwrap();
+            stand_back();
+            let after = attributes().unwrap();
+            assert_eq!((after.policy, after.nice), (BATCH, (before.nice + NICER).min(NICEST)));
+            stand_back();
+            assert_eq!(attributes().unwrap().nice, after.nice, "once");
         });
     }
 
