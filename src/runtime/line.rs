@@ -144,7 +144,9 @@ pub struct Standing(Arc<Known>);
 struct Known {
     /// How often the task was polled: only within one poll is the time between two reads work, and not waiting.
     polls: AtomicU64,
-    /// It may not read before it is called.
+    /// In this poll it was told to wait for its turn.
+    refused: AtomicBool,
+    /// It was told so, and has not read since.
     held: AtomicBool,
     /// It was called.
     called: AtomicBool,
@@ -220,6 +222,7 @@ impl Standing {
     /// There is more to read than is read at once.
     pub(super) fn hold(&self) {
         self.0.held.store(true, Ordering::Relaxed);
+        self.0.refused.store(true, Ordering::Relaxed);
     }
 
     /// Whether anything was read, or nothing was left.
@@ -288,13 +291,15 @@ impl Turns {
             return false;
         }
         self.standing.0.polls.fetch_add(1, Ordering::Relaxed);
+        self.standing.0.refused.store(false, Ordering::Relaxed);
         true
     }
 
     fn worked(&mut self, begin: Instant, end: Instant, context: &Context<'_>) {
         let worked = self.worked.saturating_add(end.saturating_duration_since(begin));
         self.set_worked(if self.standing.is_behind() { worked } else { Duration::ZERO });
-        if self.standing.0.held.load(Ordering::Relaxed) {
+        // Not because of what it was told before: it may not want to read now, for its peer does not read.
+        if self.standing.0.refused.load(Ordering::Relaxed) {
             self.place = Some(self.line.enter(context.waker()));
         }
     }
@@ -498,6 +503,11 @@ mod tests {
         let mut all = Vec::new();
         standing.take_turns(line.clone(), async { io.read_to_end(&mut all).await.map(drop) }).await.unwrap();
         assert_eq!(all.len(), 1 << 20);
-        assert!(still.iter_mut().all(|turns| turns.may_go_on(instant_now(), &context)));
+        for turns in &mut still {
+            assert!(turns.may_go_on(instant_now(), &context));
+            turns.worked(instant_now(), instant_now(), &context);
+            assert!(turns.place.is_none(), "it did not want to read in this poll");
+            assert!(turns.standing.reads_on(), "and has not read since it was told to wait");
+        }
     }
 }
