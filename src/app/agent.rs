@@ -18,7 +18,7 @@ use crate::ingest::{self, Address, BindError, Protocol, Running};
 use crate::metrics::About;
 use crate::model::Absence;
 use crate::runtime::clock::instant_now;
-use crate::runtime::{Buffers, Heavy, Stop, Task, Tasks, take_short_turns};
+use crate::runtime::{Buffers, Heavy, Manners, Stop, Task, Tasks};
 use crate::source;
 use crate::source::{Node, SamplerHandle};
 use crate::telemetry::Telemetry;
@@ -80,8 +80,8 @@ impl Agent {
     pub async fn start(config: Config, telemetry: Arc<Telemetry>) -> Result<Self, StartError> {
         host::give_back_large_blocks();
         // In `run`, this thread passes the requests on.
-        take_short_turns();
-        let tasks = Tasks::new();
+        host::take_short_turns();
+        let tasks = Tasks::with(Manners { brief: host::take_short_turns, long: host::stand_back });
         let (stop, drained) = (Stop::new(), Stop::new());
         let exporters = Exporters::open(&config.exporters, &tasks)?;
         let host = Arc::new(Host::open(&config.sources.procfs_root, &config.sources.cgroupfs_root)?);

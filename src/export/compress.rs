@@ -15,9 +15,9 @@ use crate::runtime::{Heavy, Tasks};
 const ZSTD_LEVEL: i32 = 1;
 
 /// Bodies of more bytes are compressed beside the runtime: that takes milliseconds, for which other requests would wait …
-const LARGE: usize = 64 * 1024;
-/// … and those of more apart from these: tens of milliseconds.
-const VERY_LARGE: usize = 512 * 1024;
+const BESIDE: usize = 64 * 1024;
+/// … and those of more apart from these.
+const LARGE: usize = 256 * 1024;
 /// Spans usually become at least this much smaller.
 const USUAL_RATIO: usize = 4;
 
@@ -25,15 +25,15 @@ const USUAL_RATIO: usize = 4;
 #[derive(Debug)]
 pub struct Compressor {
     compression: Compression,
+    usual: Heavy,
     large: Heavy,
-    very_large: Heavy,
 }
 
 impl Compressor {
     /// As configured.
     #[must_use]
     pub fn new(compression: Compression, tasks: Tasks) -> Self {
-        Self { compression, large: Heavy::brief(tasks.clone(), "compress"), very_large: Heavy::new(tasks, "compress large") }
+        Self { compression, usual: Heavy::brief(tasks.clone(), "compress"), large: Heavy::new(tasks, "compress large") }
     }
 
     /// Whether bodies travel compressed.
@@ -57,8 +57,8 @@ impl Compressor {
             copy.settle(made.len());
             Ok((made, copy))
         };
-        let heavy = if length > VERY_LARGE { &self.very_large } else { &self.large };
-        let done = heavy.run(length > LARGE, work).await;
+        let heavy = if length > LARGE { &self.large } else { &self.usual };
+        let done = heavy.run(length > BESIDE, work).await;
         done.unwrap_or_else(|_| Err(Refusal::new(Code::Unavailable, "request could not be compressed")))
     }
 }
@@ -99,17 +99,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_very_large_body_is_in_no_others_way() {
+    async fn a_large_body_is_in_no_others_way() {
         let compressor = Compressor::new(Compression::Gzip, Tasks::new());
         let room = Room::default();
         let noise: Vec<u8> = (0..64_u32 << 20).map(|number| (number.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
-        let mut very_large = std::pin::pin!(compressor.run(noise.into(), &room));
+        let mut large = std::pin::pin!(compressor.run(noise.into(), &room));
         let mut context = Context::from_waker(Waker::noop());
-        assert!(very_large.as_mut().poll(&mut context).is_pending());
+        assert!(large.as_mut().poll(&mut context).is_pending());
         for _ in 0..3 {
-            let (usual, _) = compressor.run(Bytes::from(vec![7; LARGE + 1]), &room).await.unwrap();
-            assert!(usual.len() < LARGE);
-            assert!(very_large.as_mut().poll(&mut context).is_pending(), "it was waited for");
+            let (usual, _) = compressor.run(Bytes::from(vec![7; BESIDE + 1]), &room).await.unwrap();
+            assert!(usual.len() < BESIDE);
+            assert!(large.as_mut().poll(&mut context).is_pending(), "it was waited for");
         }
     }
 

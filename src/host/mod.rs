@@ -17,6 +17,7 @@ mod probe;
 mod process;
 mod sockets;
 mod taskstats;
+mod turns;
 
 use std::path::Path;
 
@@ -36,6 +37,7 @@ pub use identity::NodeIdentity;
 pub use process::{ProcessHandle, ThreadHandle};
 pub use sockets::SocketDiag;
 pub use taskstats::Taskstats;
+pub use turns::{stand_back, take_short_turns};
 
 use cgroup::Layout;
 use files::{Root, SMALL};

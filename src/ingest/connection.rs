@@ -298,20 +298,33 @@ mod tests {
         (client, tasks.spawn("connection", serve(Box::new(server), speaks, door, streams)))
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn requests_that_are_waited_for_count_as_running() {
-        let door = door(Arc::new(Waits));
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let mut all: Vec<_> = (0..3)
-            .map(|_| Box::pin(door.deliver(crate::model::Signal::Traces, bytes::Bytes::new(), deadline, door.share.ticket())))
-            .collect();
-        for one in &mut all {
-            assert!(one.as_mut().poll(&mut context).is_pending());
+        let grpc = Speaks::Grpc { message: 1000, streams: 10, keepalive: ServerKeepalive::default() };
+        let bounds = Bounds { body: 1000, read_timeout: Duration::from_secs(10) };
+        let http = Speaks::Http { bounds, head_timeout: FIRST_BYTES, idle_timeout: FIRST_BYTES };
+        let over_grpc = ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", "application/grpc", &[0_u8; 5][..]);
+        for (speaks, (path, kind, body)) in [(grpc, over_grpc), (http, ("/v1/traces", "application/x-protobuf", &[]))] {
+            let (door, tasks) = (door(Arc::new(Waits)), Tasks::new());
+            let (client, server) = tokio::io::duplex(1 << 16);
+            let _serving = tasks.spawn("connection", serve(Box::new(server), speaks, Arc::clone(&door), tasks.named("stream")));
+            let builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+            let (mut send, connection) = builder.handshake(TokioIo::new(client)).await.unwrap();
+            let _client = tasks.spawn("client", connection);
+            let mut asked = Vec::new();
+            for running in 1..4 {
+                let request = ::http::Request::post(format!("http://test{path}")).header("content-type", kind);
+                let request = request.body(http_body_util::Full::new(bytes::Bytes::copy_from_slice(body)));
+                asked.push(tasks.spawn("request", send.send_request(request.unwrap())));
+                let runs = async {
+                    while door.standing.calls() < running {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                };
+                assert!(tokio::time::timeout(Duration::from_secs(5), runs).await.is_ok(), "{} of {running}: {kind}", door.standing.calls());
+            }
+            drop(asked);
         }
-        assert_eq!(door.standing.calls(), 3);
-        drop(all);
-        assert_eq!(door.standing.calls(), 0);
     }
 
     #[tokio::test(start_paused = true)]

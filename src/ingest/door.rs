@@ -39,7 +39,7 @@ pub struct House {
     pub counters: Arc<Counters>,
     /// Messages are put together in these.
     pub buffers: Buffers,
-    /// Where connections stand that have much to be read.
+    /// Where connections stand that make much work.
     pub line: Line,
 }
 
@@ -51,7 +51,7 @@ pub struct Door {
     pub share: Arc<Share>,
     /// The other end.
     pub peer: Peer,
-    /// Whether what it sends is being read.
+    /// Whether what it sends is being read, and how many calls run.
     pub standing: Standing,
 }
 
@@ -122,7 +122,6 @@ impl Door {
             return Err(Problem::TimedOut.into());
         }
         self.house.counters.handled.add_one();
-        let _runs = self.standing.runs();
         let room = ticket.room();
         let request = Request { signal, body, deadline, peer: self.peer, room: room.clone() };
         let answer = self.house.handler.handle(request).await.map_err(Refused::Behind);

@@ -152,8 +152,9 @@ impl Call {
         // A sender without a deadline waits for downstream, not for itself to send.
         let begin = if timeout.is_some() { arrival } else { instant_now() };
         let deadline = door.deadline(begin, timeout);
-        let door = Arc::clone(door);
+        let (door, runs) = (Arc::clone(door), door.standing.runs());
         let answer = async move {
+            let _runs = runs;
             if compressed {
                 (message, ticket) = heavy::inflated(&door.house.heavy, coding, message, limit, ticket).await?;
             }

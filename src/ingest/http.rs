@@ -88,6 +88,7 @@ where
         wire = whole(body, bounds.body, &mut ticket, arrived_by, &door.standing) => wire?,
         () = door.house.cut.wait() => return Err(Problem::Stopping.into()),
     };
+    let _runs = door.standing.runs();
     let deadline = door.deadline(instant_now(), None);
     let heavy = &door.house.heavy;
     let decoding = async {

@@ -11,7 +11,6 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::tasks::{TaskFailed, Tasks};
-use super::turns;
 
 /// Most at a time of one [`Heavy`].
 const AT_A_TIME: usize = 2;
@@ -43,13 +42,15 @@ impl Heavy {
     /// Nothing is worked on yet. `name`: of its threads.
     #[must_use]
     pub fn new(tasks: Tasks, name: &'static str) -> Self {
-        Self::beginning(tasks, name, turns::stand_back)
+        let begin = tasks.manners().long;
+        Self::beginning(tasks, name, begin)
     }
 
-    /// For work of usual requests, a millisecond of it: somebody's large ones are not in its way, here or on a CPU.
+    /// For work of usual requests, some milliseconds of it: somebody's large ones are not in its way, here or on a CPU.
     #[must_use]
     pub fn brief(tasks: Tasks, name: &'static str) -> Self {
-        Self::beginning(tasks, name, turns::take_short_turns)
+        let begin = tasks.manners().brief;
+        Self::beginning(tasks, name, begin)
     }
 
     fn beginning(tasks: Tasks, name: &'static str, begin: fn()) -> Self {
@@ -143,15 +144,16 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Waker};
 
+    use super::super::tasks::Manners;
     use super::*;
 
     #[tokio::test]
     async fn it_is_done_behind_others_and_a_panic_is_told() {
-        let heavy = Heavy::new(Tasks::new(), "test");
-        let nice = || rustix::process::getpriority_process(None).unwrap();
-        let usual = nice();
-        assert!(usual < 19 && heavy.run(true, nice).await.unwrap() > usual);
-        assert_eq!(Heavy::brief(Tasks::new(), "test").run(true, nice).await, Ok(usual));
+        thread_local!(static MANNER: std::cell::Cell<&'static str> = const { std::cell::Cell::new("none") });
+        let manners = Manners { brief: || MANNER.set("brief"), long: || MANNER.set("long") };
+        let heavy = Heavy::new(Tasks::with(manners), "test");
+        assert_eq!(heavy.run(true, || MANNER.get()).await, Ok("long"));
+        assert_eq!(Heavy::brief(Tasks::with(manners), "test").run(true, || MANNER.get()).await, Ok("brief"));
         assert_eq!(heavy.run(true, || -> () { panic!("on purpose") }).await, Err(TaskFailed));
         assert_eq!(heavy.run(true, || 1).await, Ok(1), "the permit came back");
     }

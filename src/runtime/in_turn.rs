@@ -68,7 +68,7 @@ impl<I> InTurn<I> {
     /// Ready when it may read.
     fn poll_turn(&mut self, now: Instant, context: &Context<'_>) -> Poll<()> {
         if self.standing.takes_call() {
-            (self.left, self.since) = (TURN, Some(now));
+            (self.left, self.since) = (if self.passing { self.left } else { TURN }, Some(now));
         }
         if self.standing.takes_pass() {
             (self.left, self.passing) = (PASS, true);
@@ -79,7 +79,7 @@ impl<I> InTurn<I> {
         }
         (self.left, self.passing) = (0, false);
         self.standing.hold();
-        // It is polled again when the task's turn has come.
+        // The task is polled when its turn has come; so is then what of it reads, which may have a waker of its own.
         context.waker().wake_by_ref();
         Poll::Pending
     }

@@ -25,7 +25,7 @@ pub const LONG: Duration = Duration::from_micros(500);
 /// end, with few calls running: who has sent no more than these is not behind others, however long they take …
 const CREDIT: Duration = Duration::from_millis(1);
 /// … and so many are few.
-const FEW_CALLS: u32 = 4;
+const FEW_CALLS: u32 = 16;
 /// Whoever makes little work is expected to come again for so long.
 const LATELY: Duration = Duration::from_millis(50);
 /// More than so many that make much work take turns, whoever else is there: somebody may come.
@@ -155,12 +155,15 @@ struct Known {
     unread: AtomicBool,
     /// Calls that run.
     calls: AtomicU32,
+    /// Of the task, while it stands in line.
+    in_line: Mutex<Option<Waker>>,
 }
 
-/// Past the line, once: not asked for, given, used since there was nothing to be read.
+/// Past the line, once: not asked for, given, being used, used since there was nothing to be read.
 const NO_PASS: u8 = 0;
 const GIVEN: u8 = 1;
-const USED: u8 = 2;
+const PASSING: u8 = 2;
+const USED: u8 = 3;
 
 impl Standing {
     /// The whole of a connection's task, which gets in line where it has made much work, or has much to read.
@@ -181,12 +184,27 @@ impl Standing {
         })
     }
 
-    /// To be asked before a peer is called late: where it stands in line, what it has sent is to be read first, up to
-    /// a bound and once. Whether that is so.
+    /// To be asked before a peer is called late: where what it has sent may not all have been read, that is to be done first, past
+    /// the line, up to a bound and once. Whether that is so.
     #[must_use]
     pub fn reads_on(&self) -> bool {
-        let Known { held, pass, .. } = &*self.0;
-        held.load(Ordering::Relaxed) && pass.compare_exchange(NO_PASS, GIVEN, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let Known { held, unread, pass, .. } = &*self.0;
+        let task = self.in_line().clone();
+        let behind = held.load(Ordering::Relaxed) || unread.load(Ordering::Relaxed) || task.is_some();
+        let given = behind && pass.compare_exchange(NO_PASS, GIVEN, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if given && let Some(task) = task {
+            task.wake();
+        }
+        given
+    }
+
+    fn in_line(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.0.in_line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it goes past the line.
+    fn passes(&self) -> bool {
+        matches!(self.0.pass.load(Ordering::Relaxed), GIVEN | PASSING)
     }
 
     /// As the line does.
@@ -202,9 +220,10 @@ impl Standing {
 
     /// Whether a pass was given; taken with that.
     pub(super) fn takes_pass(&self) -> bool {
-        let taken = self.0.pass.compare_exchange(GIVEN, USED, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let taken = self.0.pass.compare_exchange(GIVEN, PASSING, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if taken {
             self.0.held.store(false, Ordering::Relaxed);
+            self.0.refused.store(false, Ordering::Relaxed);
         }
         taken
     }
@@ -219,8 +238,9 @@ impl Standing {
         called
     }
 
-    /// There is more to read than is read at once.
+    /// There is more to read than is read at once, or past the line.
     pub(super) fn hold(&self) {
+        let _was_passing = self.0.pass.compare_exchange(PASSING, USED, Ordering::Relaxed, Ordering::Relaxed);
         self.0.held.store(true, Ordering::Relaxed);
         self.0.refused.store(true, Ordering::Relaxed);
     }
@@ -234,9 +254,9 @@ impl Standing {
     }
 
     /// A call runs, until what is returned is dropped.
-    pub fn runs(&self) -> Runs<'_> {
+    pub fn runs(&self) -> Runs {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
-        Runs(self)
+        Runs(Self::clone(self))
     }
 
     /// How many calls run.
@@ -253,9 +273,9 @@ impl Standing {
 
 /// A call that runs.
 #[derive(Debug)]
-pub struct Runs<'s>(&'s Standing);
+pub struct Runs(Standing);
 
-impl Drop for Runs<'_> {
+impl Drop for Runs {
     fn drop(&mut self) {
         self.0.0.calls.fetch_sub(1, Ordering::Relaxed);
     }
@@ -270,24 +290,31 @@ struct Turns {
     /// How long it has worked since it was read to its end.
     worked: Duration,
     indebted: bool,
+    /// How long it may work since it was called.
+    left: Duration,
 }
 
 impl Turns {
     const fn new(standing: Standing, line: Line) -> Self {
-        Self { standing, line, place: None, worked: Duration::ZERO, indebted: false }
+        Self { standing, line, place: None, worked: Duration::ZERO, indebted: false, left: Duration::ZERO }
     }
 
     fn may_go_on(&mut self, now: Instant, context: &Context<'_>) -> bool {
         if let Some(place) = &self.place {
-            if !place.was_called(context) {
+            if place.was_called(context) {
+                self.left = LONG;
+                self.standing.0.called.store(true, Ordering::Relaxed);
+            } else if self.standing.passes() {
+                self.line.leave(place);
+            } else {
                 return false;
             }
             self.place = None;
-            self.standing.0.called.store(true, Ordering::Relaxed);
+            *self.standing.in_line() = None;
         } else if !self.indebted {
             self.line.serves(now);
-        } else if self.line.is_needed(now) {
-            self.place = Some(self.line.enter(context.waker()));
+        } else if self.left.is_zero() && !self.standing.passes() && self.line.is_needed(now) {
+            self.enter(context);
             return false;
         }
         self.standing.0.polls.fetch_add(1, Ordering::Relaxed);
@@ -296,12 +323,19 @@ impl Turns {
     }
 
     fn worked(&mut self, begin: Instant, end: Instant, context: &Context<'_>) {
-        let worked = self.worked.saturating_add(end.saturating_duration_since(begin));
+        let long = end.saturating_duration_since(begin);
+        let worked = self.worked.saturating_add(long);
+        self.left = self.left.saturating_sub(long);
         self.set_worked(if self.standing.is_behind() { worked } else { Duration::ZERO });
         // Not because of what it was told before: it may not want to read now, for its peer does not read.
         if self.standing.0.refused.load(Ordering::Relaxed) {
-            self.place = Some(self.line.enter(context.waker()));
+            self.enter(context);
         }
+    }
+
+    fn enter(&mut self, context: &Context<'_>) {
+        (self.place, self.left) = (Some(self.line.enter(context.waker())), Duration::ZERO);
+        *self.standing.in_line() = Some(context.waker().clone());
     }
 
     fn set_worked(&mut self, worked: Duration) {
@@ -390,7 +424,8 @@ mod tests {
         for many in [3, 50] {
             let line = line();
             let between = steps_between_looks(&line, many).await;
-            assert!(between <= 1, "{between} steps of {many}");
+            // A turn is LONG.
+            assert!(between <= 2, "{between} steps of {many}");
             tokio::task::yield_now().await;
             assert_eq!(line.0.indebted.load(Ordering::Relaxed), 0, "all have gone");
             assert!(line.waiting().places.is_empty());
@@ -426,7 +461,7 @@ mod tests {
         let begin = instant_now();
         let mut after = |work: Duration, more: bool, calls: u32| {
             standing.read(more);
-            let _running: Vec<Runs<'_>> = (0..calls).map(|_| standing.runs()).collect();
+            let _running: Vec<Runs> = (0..calls).map(|_| standing.runs()).collect();
             turns.worked(begin, begin + work, &context);
             turns.indebted
         };
@@ -435,6 +470,50 @@ mod tests {
         assert!(after(Duration::from_nanos(1), true, 1));
         assert!(after(Duration::ZERO, false, FEW_CALLS + 1));
         assert!(!after(Duration::ZERO, false, FEW_CALLS));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_called_works_for_its_turn_before_it_gets_in_line_again() {
+        let (line, standing) = (line(), Standing::default());
+        let mut turns = Turns::new(standing.clone(), line.clone());
+        let context = Context::from_waker(Waker::noop());
+        standing.read(true);
+        line.serves(instant_now());
+        let now = instant_now();
+        turns.set_worked(CREDIT * 2);
+        assert!(!turns.may_go_on(now, &context), "it is in debt");
+        line.next().unwrap().waker().take();
+        for _ in 0..2 {
+            assert!(turns.may_go_on(now, &context));
+            turns.worked(now, now + LONG / 2, &context);
+        }
+        assert!(!turns.may_go_on(now, &context), "its turn is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_given_a_pass_in_line_goes_on_at_once() {
+        let (line, standing) = (line(), Standing::default());
+        let mut turns = Turns::new(standing.clone(), line.clone());
+        let woken = Arc::new(AtomicUsize::new(0));
+        struct Counts(Arc<AtomicUsize>);
+        impl std::task::Wake for Counts {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let waker = Waker::from(Arc::new(Counts(Arc::clone(&woken))));
+        let context = Context::from_waker(&waker);
+        line.serves(instant_now());
+        turns.set_worked(CREDIT * 2);
+        assert!(!turns.may_go_on(instant_now(), &context));
+        assert!(standing.reads_on());
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        assert!(turns.may_go_on(instant_now(), &context) && line.waiting().places.is_empty());
+        assert!(turns.may_go_on(instant_now(), &context), "until it has read");
+        assert!(!standing.reads_on(), "once");
+        assert!(standing.takes_pass());
+        standing.hold();
+        assert!(!turns.may_go_on(instant_now(), &context), "all that it may");
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
 //! Room `runtime`: the only reader of clocks, the only spawner of tasks and threads, and what both ends of the
-//! hop share about stopping, pausing, going first and watching files.
+//! hop share about stopping, pausing and watching files.
 //!
 //! It knows nothing of OTLP, of HTTP or of the kernel's readings; it starts nothing by itself.
 
@@ -19,7 +19,6 @@ pub mod shutdown;
 pub mod slow;
 pub mod tasks;
 pub mod thread;
-pub mod turns;
 
 pub use backoff::Backoff;
 pub use buffers::Buffers;
@@ -30,5 +29,4 @@ pub use io::{Io, poll_send};
 pub use line::{Line, Standing};
 pub use scratch::Scratch;
 pub use shutdown::Stop;
-pub use tasks::{Spawner, Task, TaskFailed, Tasks};
-pub use turns::take_short_turns;
+pub use tasks::{Manners, Spawner, Task, TaskFailed, Tasks};

@@ -18,8 +18,25 @@ pub struct Tasks {
     inner: Arc<Inner>,
 }
 
+/// What a thread does before its first work, so that it has a CPU as soon as that work needs one.
+#[derive(Clone, Copy, Debug)]
+pub struct Manners {
+    /// For work of which others wait for every piece.
+    pub brief: fn(),
+    /// For work that takes so long that others are to go first.
+    pub long: fn(),
+}
+
+impl Default for Manners {
+    /// All threads are alike.
+    fn default() -> Self {
+        Self { brief: || (), long: || () }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
+    manners: Manners,
     kinds: Mutex<BTreeMap<&'static str, Arc<Kind>>>,
     open: AtomicUsize,
     panics: AtomicU64,
@@ -57,6 +74,18 @@ impl Tasks {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Counts nothing yet. `manners`: of threads that [`Heavy`](super::Heavy) starts.
+    #[must_use]
+    pub fn with(manners: Manners) -> Self {
+        Self { inner: Arc::new(Inner { manners, ..Inner::default() }) }
+    }
+
+    /// What threads do first.
+    #[must_use]
+    pub fn manners(&self) -> Manners {
+        self.inner.manners
     }
 
     /// Starts a task on the current tokio runtime.

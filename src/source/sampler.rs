@@ -23,11 +23,11 @@ use super::roster::{Group, Roster};
 use super::watch::Watch;
 use super::{Node, SamplerHandle};
 use crate::config::meaning::{Method, Sources, TaskDelayacct};
-use crate::host::{Host, raise_open_files};
+use crate::host::{Host, raise_open_files, take_short_turns};
 use crate::ladder::{self, Plan};
 use crate::model::{Absence, ContainerSnapshot, DelayKind, Evidence, Facts, Mono, Reading, SourceName};
 use crate::runtime::clock::{both_now, mono_now, wall_now};
-use crate::runtime::{take_short_turns, thread};
+use crate::runtime::thread;
 
 /// Time between two looks for new processes, at most.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
