@@ -128,11 +128,15 @@ mod tests {
     #[test]
     fn a_thread_with_short_turns_has_a_busy_cpu_sooner() {
         let usual_turn = attributes().unwrap().runtime;
-        // Where others want the CPU too, both are late: then once more.
-        let tries: Vec<_> = (0..3).map(|_| (late(false), late(true))).collect();
+        let sooner = |(usual, short): (Duration, Duration)| short * 2 < usual;
+        // Where others want the CPU too, both are late: then once more, and other tests have their ends meanwhile.
+        let mut tries = Vec::new();
+        while tries.len() < 10 && !tries.last().is_some_and(|last| sooner(*last)) {
+            tries.push((late(false), late(true)));
+        }
         println!("late with usual turns of {usual_turn} ns, and with short ones: {tries:?}");
         // Kernels before 6.12 tell 0 for the length of a turn: there it changes nothing.
-        assert!(usual_turn == 0 || tries.iter().any(|(usual, short)| *short * 2 < *usual), "{tries:?}");
+        assert!(usual_turn == 0 || tries.last().is_some_and(|last| sooner(*last)), "{tries:?}");
     }
 
     #[test]
