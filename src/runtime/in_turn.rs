@@ -36,14 +36,12 @@ pub struct InTurn<I> {
     read_at: Option<Instant>,
     /// Most that is read at a time.
     most: usize,
-    /// Reads past the line.
-    passing: bool,
 }
 
 impl<I> InTurn<I> {
     /// A new connection.
     pub const fn new(io: I, standing: Standing) -> Self {
-        Self { io, standing, poll: 0, left: AT_ONCE, since: None, read_at: None, most: TURN, passing: false }
+        Self { io, standing, poll: 0, left: AT_ONCE, since: None, read_at: None, most: TURN }
     }
 
     /// What was worked on, and since when, is of this poll.
@@ -68,16 +66,16 @@ impl<I> InTurn<I> {
     /// Ready when it may read.
     fn poll_turn(&mut self, now: Instant, context: &Context<'_>) -> Poll<()> {
         if self.standing.takes_call() {
-            (self.left, self.since) = (if self.passing { self.left } else { TURN }, Some(now));
+            (self.left, self.since) = (if self.standing.passes() { self.left } else { TURN }, Some(now));
         }
         if self.standing.takes_pass() {
-            (self.left, self.passing) = (PASS, true);
+            self.left = PASS;
         }
         let since = *self.since.get_or_insert(now);
-        if self.left > 0 && (self.passing || now.saturating_duration_since(since) < LONG) {
+        if self.left > 0 && (self.standing.passes() || now.saturating_duration_since(since) < LONG) {
             return Poll::Ready(());
         }
-        (self.left, self.passing) = (0, false);
+        self.left = 0;
         self.standing.hold();
         // The task is polled when its turn has come; so is then what of it reads, which may have a waker of its own.
         context.waker().wake_by_ref();
@@ -86,7 +84,7 @@ impl<I> InTurn<I> {
 
     /// Begins anew: there was nothing more to be read.
     fn rest(&mut self) {
-        (self.left, self.since, self.read_at, self.passing) = (AT_ONCE, None, None, false);
+        (self.left, self.since, self.read_at) = (AT_ONCE, None, None);
         self.standing.read(false);
     }
 }
@@ -149,7 +147,6 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for InTurn<I> {
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
-    use std::time::Duration;
 
     use tokio::io::AsyncReadExt;
 
@@ -207,12 +204,13 @@ mod tests {
         let standing = Standing::default();
         let mut io = InTurn::new(tokio::io::repeat(7), standing.clone());
         let mut some = vec![0; 2 * TURN];
-        let reads = standing.take_turns(line(), async {
+        let reads = standing.clone().take_turns(line(), async {
             let first = io.read(&mut some).await.unwrap();
             tokio::time::sleep(LONG * 10).await;
             (first, io.read(&mut some).await.unwrap())
         });
         assert_eq!(reads.await, (TURN, TURN));
+        assert_eq!(standing.polls(), 2, "it was not told to wait");
     }
 
     #[tokio::test]
@@ -245,12 +243,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_pass_lasts_however_long_what_was_read_is_worked_on() {
+        let standing = Standing::default();
+        let mut io = InTurn::new(tokio::io::repeat(7), standing.clone());
+        at_once(&mut io);
+        assert!(standing.reads_on());
+        let came = io.read(&mut vec![0; TURN]).await.unwrap();
+        tokio::time::advance(LONG * 2).await;
+        assert_eq!(came + at_once(&mut io), PASS);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_worked_for_long_is_held_however_little_was_read() {
         let mut io = InTurn::new(tokio::io::repeat(7), Standing::default());
         let mut context = Context::from_waker(Waker::noop());
         let mut poll = |io: &mut InTurn<_>| Pin::new(io).poll_read(&mut context, &mut ReadBuf::new(&mut [0])).is_ready();
         assert!(poll(&mut io) && poll(&mut io));
-        tokio::time::advance(LONG + Duration::from_nanos(1)).await;
+        tokio::time::advance(LONG).await;
         assert!(!poll(&mut io));
     }
 }

@@ -155,8 +155,8 @@ struct Known {
     unread: AtomicBool,
     /// Calls that run.
     calls: AtomicU32,
-    /// Of the task, while it stands in line.
-    in_line: Mutex<Option<Waker>>,
+    /// Where it stands in line.
+    place: Mutex<Option<Arc<Place>>>,
 }
 
 /// Past the line, once: not asked for, given, being used, used since there was nothing to be read.
@@ -189,21 +189,21 @@ impl Standing {
     #[must_use]
     pub fn reads_on(&self) -> bool {
         let Known { held, unread, pass, .. } = &*self.0;
-        let task = self.in_line().clone();
-        let behind = held.load(Ordering::Relaxed) || unread.load(Ordering::Relaxed) || task.is_some();
+        let place = self.place().clone();
+        let behind = held.load(Ordering::Relaxed) || unread.load(Ordering::Relaxed) || place.is_some();
         let given = behind && pass.compare_exchange(NO_PASS, GIVEN, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if given && let Some(task) = task {
+        if given && let Some(task) = place.and_then(|place| place.waker().clone()) {
             task.wake();
         }
         given
     }
 
-    fn in_line(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.0.in_line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn place(&self) -> MutexGuard<'_, Option<Arc<Place>>> {
+        self.0.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it goes past the line.
-    fn passes(&self) -> bool {
+    pub(super) fn passes(&self) -> bool {
         matches!(self.0.pass.load(Ordering::Relaxed), GIVEN | PASSING)
     }
 
@@ -286,7 +286,6 @@ impl Drop for Runs {
 struct Turns {
     standing: Standing,
     line: Line,
-    place: Option<Arc<Place>>,
     /// How long it has worked since it was read to its end.
     worked: Duration,
     indebted: bool,
@@ -296,21 +295,21 @@ struct Turns {
 
 impl Turns {
     const fn new(standing: Standing, line: Line) -> Self {
-        Self { standing, line, place: None, worked: Duration::ZERO, indebted: false, left: Duration::ZERO }
+        Self { standing, line, worked: Duration::ZERO, indebted: false, left: Duration::ZERO }
     }
 
     fn may_go_on(&mut self, now: Instant, context: &Context<'_>) -> bool {
-        if let Some(place) = &self.place {
+        let place = self.standing.place().clone();
+        if let Some(place) = place {
             if place.was_called(context) {
                 self.left = LONG;
                 self.standing.0.called.store(true, Ordering::Relaxed);
             } else if self.standing.passes() {
-                self.line.leave(place);
+                self.line.leave(&place);
             } else {
                 return false;
             }
-            self.place = None;
-            *self.standing.in_line() = None;
+            *self.standing.place() = None;
         } else if !self.indebted {
             self.line.serves(now);
         } else if self.left.is_zero() && !self.standing.passes() && self.line.is_needed(now) {
@@ -334,8 +333,8 @@ impl Turns {
     }
 
     fn enter(&mut self, context: &Context<'_>) {
-        (self.place, self.left) = (Some(self.line.enter(context.waker())), Duration::ZERO);
-        *self.standing.in_line() = Some(context.waker().clone());
+        self.left = Duration::ZERO;
+        *self.standing.place() = Some(self.line.enter(context.waker()));
     }
 
     fn set_worked(&mut self, worked: Duration) {
@@ -352,7 +351,7 @@ impl Turns {
 impl Drop for Turns {
     fn drop(&mut self) {
         self.set_worked(Duration::ZERO);
-        if let Some(place) = &self.place {
+        if let Some(place) = &*self.standing.place() {
             self.line.leave(place);
         }
     }
@@ -585,7 +584,7 @@ mod tests {
         for turns in &mut still {
             assert!(turns.may_go_on(instant_now(), &context));
             turns.worked(instant_now(), instant_now(), &context);
-            assert!(turns.place.is_none(), "it did not want to read in this poll");
+            assert!(turns.standing.place().is_none(), "it did not want to read in this poll");
             assert!(turns.standing.reads_on(), "and has not read since it was told to wait");
         }
     }

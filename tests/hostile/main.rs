@@ -62,7 +62,7 @@ fn resident(pid: u32) -> f64 {
     kib.unwrap() / 1024.0
 }
 
-/// This thread, on which the sender that means well is, has a CPU before the attackers have: what is measured is the agent,
+/// This thread, on which the sender that means well is, or its downstream, has a CPU before the attackers have: what is measured is the agent,
 /// not whether its peers get to run. Left as it is for whoever may not ask for it.
 struct First {
     nice: i32,

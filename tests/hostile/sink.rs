@@ -22,7 +22,7 @@ pub fn start() -> SocketAddr {
 
 fn serve(listener: std::net::TcpListener) {
     // As the sender that means well does: who waits for it is not to wait for the attackers' threads.
-    let _refused = rustix::process::setpriority_process(None, -15);
+    let _first = crate::First::go();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let listener = TcpListener::from_std(listener).unwrap();
