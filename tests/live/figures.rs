@@ -14,6 +14,7 @@ mod idle;
 mod latency;
 mod load;
 mod meter;
+mod peer;
 mod sink;
 mod spans;
 mod systems;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::load::drive;
+use super::load::{Load, drive};
 use super::meter::{cpu_time, load_average};
 use super::spans::{Arrived, request};
 use super::systems::{AGE, Forwarder, SENDER, STRANGER, Systems};
@@ -21,16 +21,18 @@ struct Measured<'a> {
 
 #[test]
 fn cpu_time_a_span_against_the_collector() {
-    compare(&Systems::start("auto", "bpf"));
+    let systems = Systems::start("auto", "bpf");
+    compare(&systems, Load::Full);
+    compare(&systems, Load::Little);
 }
 
 /// With fewer attributes a span, to write and for the Collector to add.
 #[test]
 fn cpu_time_a_span_against_the_collector_with_polled_totals() {
-    compare(&Systems::start("taskstats", "taskstats"));
+    compare(&Systems::start("taskstats", "taskstats"), Load::Full);
 }
 
-fn compare(systems: &Systems) {
+fn compare(systems: &Systems, load: Load) {
     let (rounds, long) = if quick() { (3, Duration::from_millis(500)) } else { (7, Duration::from_secs(2)) };
     let added = systems.added.len();
     let (stallspan, collector) = (systems.stallspan.pid(), systems.collector.pid());
@@ -42,16 +44,25 @@ fn compare(systems: &Systems) {
     ];
     measured.extend(systems.before.as_ref().map(|agent| Measured { address: &agent.grpc, pid: agent.pid(), container: SENDER, added }));
     println!("\nCPU time a span, us, of {rounds} rounds of {} s; median (least-most)", long.as_secs_f64());
+    println!(
+        "{}",
+        match load {
+            Load::Full => "As many requests as each system manages, 16 at a time over 4 connections.",
+            Load::Little => "4 connections with one request at a time and 2 ms of pause between: every system mostly waits.",
+        }
+    );
     println!("{added} attributes a span, by stallspan and by the Collector: {}\n", systems.added.join(", "));
     println!(
-        "| spans a request | bytes a span | stallspan | nothing matched | Collector | tonic + prost | Collector / stallspan | Collector / nothing matched | tonic + prost / stallspan | load |"
+        "| spans a request | bytes a span | stallspan | nothing matched | Collector | tonic + prost | Collector / stallspan | Collector / nothing matched | tonic + prost / stallspan | CPU used by stallspan, by the Collector, % | load |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for size in SIZES {
-        let mut costs = [const { Vec::new() }; 5];
+        let (mut costs, mut busy) = ([const { Vec::new() }; 5], [const { Vec::new() }; 5]);
         for _ in 0..rounds {
-            for (system, costs) in measured.iter().zip(&mut costs) {
-                costs.push(round(systems, system, size, long));
+            for (place, system) in measured.iter().enumerate() {
+                let (cost, share) = round(systems, system, size, load, long);
+                costs[place].push(cost);
+                busy[place].push(share * 100.0);
             }
         }
         let ratios =
@@ -59,7 +70,12 @@ fn compare(systems: &Systems) {
         let columns: Vec<String> = costs[..4].iter().map(|costs| Summary::of(costs).show(2)).collect();
         let [ratio, passing, tonic] = [(2, 0), (2, 1), (3, 0)].map(|(theirs, of)| Summary::of(&ratios(theirs, of)).show(2));
         let bytes = request(size, SENDER, AGE).len() / size;
-        println!("| {size} | {bytes} | {} | {ratio} | {passing} | {tonic} | {} |", columns.join(" | "), load_average());
+        let [ours, theirs] = [0, 2].map(|place| Summary::of(&busy[place]).median);
+        println!(
+            "| {size} | {bytes} | {} | {ratio} | {passing} | {tonic} | {ours:.0}, {theirs:.0} | {} |",
+            columns.join(" | "),
+            load_average()
+        );
         if !costs[4].is_empty() {
             let ratios: Vec<f64> = costs[4].iter().zip(&costs[0]).map(|(before, now)| before / now).collect();
             println!("  the build before: {}; before / now: {}", Summary::of(&costs[4]).show(2), Summary::of(&ratios).show(2));
@@ -67,11 +83,11 @@ fn compare(systems: &Systems) {
     }
 }
 
-/// One round of one system: microseconds of CPU time a span. Every request is accounted for at the other end.
-fn round(systems: &Systems, system: &Measured<'_>, size: usize, long: Duration) -> f64 {
+/// One round of one system: microseconds of CPU time a span, and the share of a CPU that it used. Every request is accounted for at the other end.
+fn round(systems: &Systems, system: &Measured<'_>, size: usize, load: Load, long: Duration) -> (f64, f64) {
     let message = request(size, system.container, AGE);
     let mut begin = None;
-    let accepted = drive(system.address, &message, long, || begin = Some((cpu_time(system.pid), systems.sink.counts())));
+    let accepted = drive(system.address, &message, load, long, || begin = Some((cpu_time(system.pid), systems.sink.counts())));
     let used = cpu_time(system.pid);
     let (used_before, (requests_before, bytes_before)) = begin.unwrap();
     let (requests, bytes) = systems.sink.counts();
@@ -87,5 +103,6 @@ fn round(systems: &Systems, system: &Measured<'_>, size: usize, long: Duration) 
         assert!(came > sent);
     }
     let spans = accepted * u64::try_from(size).unwrap();
-    (used - used_before).as_secs_f64() * 1e6 / spans as f64
+    let used = (used - used_before).as_secs_f64();
+    (used * 1e6 / spans as f64, used / long.as_secs_f64())
 }

@@ -1,44 +1,19 @@
 //! What stands behind the measured systems: takes every request, counts it, keeps the last one of spans to be looked at.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::pin::Pin;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::{Body, Frame};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpListener;
+use stallspan::framing::{Event, Fields, Session, put_field, put_indexed};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::meter::{OTHERS, on_cpu};
+use super::peer::Peer;
 
-/// Data in pieces, then perhaps trailers.
-#[derive(Default)]
-pub struct Pieces {
-    pub data: VecDeque<Bytes>,
-    pub trailers: Option<HeaderMap>,
-}
-
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let data = self.data.pop_front().map(Frame::data);
-        Poll::Ready(data.or_else(|| self.trailers.take().map(Frame::trailers)).map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.data.is_empty() && self.trailers.is_none()
-    }
-}
+/// `:status` 200 (RFC 7541, Appendix A).
+const OK: u8 = 8;
 
 /// An OTLP/gRPC server that accepts everything.
 pub struct Sink {
@@ -50,7 +25,7 @@ pub struct Sink {
 struct Seen {
     requests: AtomicU64,
     bytes: AtomicU64,
-    last: Mutex<Vec<Bytes>>,
+    last: Mutex<Vec<u8>>,
 }
 
 impl Sink {
@@ -70,9 +45,9 @@ impl Sink {
         (self.seen.requests.load(Ordering::SeqCst), self.seen.bytes.load(Ordering::SeqCst))
     }
 
-    /// The last message of spans, framed.
+    /// The last message of spans, with its length before it.
     pub fn last(&self) -> Vec<u8> {
-        self.seen.last.lock().unwrap().concat()
+        self.seen.last.lock().unwrap().clone()
     }
 }
 
@@ -82,34 +57,59 @@ fn serve(listener: std::net::TcpListener, seen: Arc<Seen>) {
         let listener = TcpListener::from_std(listener).unwrap();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            let seen = Arc::clone(&seen);
-            let service = service_fn(move |request| answer(request, Arc::clone(&seen)));
-            // How a connection ends is the measured system's business.
-            tokio::spawn(
-                async move { drop(http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await) },
-            );
+            tokio::spawn(answer_all(stream, Arc::clone(&seen)));
         }
     });
 }
 
-async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Result<Response<Pieces>, hyper::Error> {
-    let of_spans = request.uri().path().ends_with("TraceService/Export");
-    let plain = request.headers().get("grpc-encoding").is_none_or(|coding| coding == "identity");
-    assert!(plain, "{:?}", request.headers());
-    let mut body = request.into_body();
-    let mut pieces = Vec::new();
-    while let Some(frame) = body.frame().await {
-        pieces.extend(frame?.into_data());
+/// How a connection ends is the measured system's business.
+async fn answer_all(stream: TcpStream, seen: Arc<Seen>) {
+    let Some(mut peer) = Peer::server(stream).await else { return };
+    let (mut head, mut trailers) = (Vec::new(), Vec::new());
+    put_indexed(&mut head, OK);
+    put_field(&mut head, b"content-type", b"application/grpc", false);
+    put_field(&mut trailers, b"grpc-status", b"0", false);
+    let trailers = Bytes::from(trailers);
+    let answer = |session: &mut Session, stream: u32, (of_spans, message): (bool, Vec<u8>)| {
+        if of_spans {
+            seen.took(message);
+        }
+        session.head(stream, &head, false);
+        session.data(stream, &[0; 5], Bytes::new(), false);
+        session.end_with(stream, trailers.clone());
+    };
+    let mut coming = BTreeMap::new();
+    poll_fn(|context| {
+        peer.poll(context, |session, event| match event {
+            Event::Head { stream, end } => {
+                assert!(!end, "a request without a message");
+                coming.insert(stream, (is_of_spans(session.fields()), Vec::new()));
+            }
+            Event::Data { stream, bytes, end } => {
+                coming.get_mut(&stream).unwrap().1.extend_from_slice(bytes);
+                if end {
+                    answer(session, stream, coming.remove(&stream).unwrap());
+                }
+            }
+            Event::Trailers { stream } => answer(session, stream, coming.remove(&stream).unwrap()),
+            Event::Reset { stream, .. } => drop(coming.remove(&stream)),
+            Event::GoAway { .. } => {}
+        })
+    })
+    .await;
+}
+
+/// Whether a request is one of spans; of what is compressed nothing could be seen.
+fn is_of_spans(head: &Fields) -> bool {
+    let compressed = |(name, value): (&[u8], &[u8])| name == b"grpc-encoding" && value != b"identity";
+    assert!(!head.iter().any(compressed), "a compressed message");
+    head.iter().any(|(name, value)| name == b":path" && value.ends_with(b"TraceService/Export"))
+}
+
+impl Seen {
+    fn took(&self, message: Vec<u8>) {
+        self.bytes.fetch_add(u64::try_from(message.len()).unwrap() - 5, Ordering::SeqCst);
+        *self.last.lock().unwrap() = message;
+        self.requests.fetch_add(1, Ordering::SeqCst);
     }
-    if of_spans {
-        let bytes: usize = pieces.iter().map(Bytes::len).sum();
-        seen.bytes.fetch_add(u64::try_from(bytes).unwrap() - 5, Ordering::SeqCst);
-        *seen.last.lock().unwrap() = pieces;
-        seen.requests.fetch_add(1, Ordering::SeqCst);
-    }
-    let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
-    let mut response = Response::new(Pieces { data: [Bytes::from_static(&[0; 5])].into(), trailers: Some(trailers) });
-    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
-    Ok(response)
 }

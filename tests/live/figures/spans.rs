@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
@@ -15,8 +15,6 @@ use prost::Message;
 pub const ATTRIBUTES: usize = 8;
 /// How large a span may be to pass for a usual one, bytes.
 const USUAL: std::ops::RangeInclusive<usize> = 400..=700;
-/// What gRPC clients in Go send at once, and what a server takes without saying that it takes more (RFC 9113 §6.5.2).
-const FRAME: usize = 16 * 1024;
 
 /// A request of so many spans of a container, which ended `age` ago or a little before.
 pub fn request(spans: usize, container: &str, age: Duration) -> Bytes {
@@ -78,18 +76,10 @@ fn keyed(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
 }
 
-/// A message as gRPC frames it, in pieces of an HTTP/2 frame.
-pub fn framed(message: &[u8]) -> Vec<Bytes> {
-    let mut whole = BytesMut::with_capacity(message.len() + 5);
-    whole.put_u8(0);
-    whole.put_u32(u32::try_from(message.len()).unwrap());
-    whole.extend_from_slice(message);
-    let mut rest = whole.freeze();
-    let mut pieces = Vec::new();
-    while !rest.is_empty() {
-        pieces.push(rest.split_to(rest.len().min(FRAME)));
-    }
-    pieces
+/// What stands before a message: not compressed, and its length.
+pub fn prefix(message: &[u8]) -> [u8; 5] {
+    let [a, b, c, d] = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [0, a, b, c, d]
 }
 
 /// What stands on the spans of a request beyond what was sent: how many spans have each attribute, with one of its values.
@@ -99,9 +89,9 @@ pub struct Arrived {
 }
 
 impl Arrived {
-    /// Of a message as it came out of [`framed`].
-    pub fn of(framed: &[u8]) -> Self {
-        let request = ExportTraceServiceRequest::decode(&framed[5..]).unwrap();
+    /// Of a message with its [`prefix`].
+    pub fn of(message: &[u8]) -> Self {
+        let request = ExportTraceServiceRequest::decode(&message[5..]).unwrap();
         let mut arrived = Self { spans: 0, added: BTreeMap::new() };
         let sent = span(0, 1_000_000_000).attributes;
         for span in request.resource_spans.iter().flat_map(|group| &group.scope_spans).flat_map(|scope| &scope.spans) {
