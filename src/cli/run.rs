@@ -50,11 +50,15 @@ fn start(config: Config) -> anyhow::Result<()> {
 /// Sockets are looked at after so many pieces of work at the latest (61 is usual): each may take half a millisecond where
 /// senders flood the hop.
 const LOOKS_AFTER: u32 = 12;
+/// What other threads have done, such as compressing, is taken up before the next piece of work (31 pieces later is usual).
+const TAKES_UP_AFTER: u32 = 1;
 
 /// One thread for the whole data path: a request is read, enriched and passed on without waking another thread, which costs
 /// more than the work. The sampler has a thread of its own, and so has work that takes milliseconds.
 pub(super) fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_current_thread().thread_name("stallspan").event_interval(LOOKS_AFTER).enable_all().build()
+    let mut builder = Builder::new_current_thread();
+    builder.event_interval(LOOKS_AFTER).global_queue_interval(TAKES_UP_AFTER);
+    builder.thread_name("stallspan").enable_all().build()
 }
 
 /// Two threads, for what does more than pass requests on.
@@ -85,4 +89,51 @@ fn hung_up() -> std::io::Result<impl Future<Output = ()>> {
         }
         std::future::pending().await
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Somebody who always has something to do.
+    async fn busy(steps: Arc<AtomicU32>) {
+        loop {
+            steps.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_micros(200));
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn what_another_thread_has_done_is_taken_up_before_the_next_piece_of_work() {
+        let mut between: Vec<u32> = runtime().unwrap().block_on(async {
+            let steps = Arc::new(AtomicU32::new(0));
+            for _ in 0..40 {
+                tokio::spawn(busy(Arc::clone(&steps)));
+            }
+            let mut between = Vec::new();
+            for _ in 0..21 {
+                let ((tell, told), (waits, waiting)) = (oneshot::channel(), oneshot::channel());
+                let (at_first, at_last) = (Arc::clone(&steps), Arc::clone(&steps));
+                let told = tokio::spawn(async move {
+                    waits.send(()).unwrap();
+                    (told.await.unwrap(), at_last.load(Ordering::SeqCst))
+                });
+                waiting.await.unwrap();
+                std::thread::spawn(move || tell.send(at_first.load(Ordering::SeqCst)).unwrap());
+                let (then, now) = told.await.unwrap();
+                between.push(now - then);
+            }
+            between
+        });
+        between.sort_unstable();
+        // Half of them: a machine may let neither thread run for a while.
+        assert!(between[10] <= 3, "{between:?} steps of others");
+    }
 }

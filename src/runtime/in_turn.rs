@@ -36,12 +36,16 @@ pub struct InTurn<I> {
     read_at: Option<Instant>,
     /// Most that is read at a time.
     most: usize,
+    /// Less came than there was room for: that was probably all.
+    came_short: bool,
+    /// It may still look, in this poll, whether that was all, however long it has worked.
+    looks_again: bool,
 }
 
 impl<I> InTurn<I> {
     /// A new connection.
     pub const fn new(io: I, standing: Standing) -> Self {
-        Self { io, standing, poll: 0, left: AT_ONCE, since: None, read_at: None, most: TURN }
+        Self { io, standing, poll: 0, left: AT_ONCE, since: None, read_at: None, most: TURN, came_short: false, looks_again: true }
     }
 
     /// What was worked on, and since when, is of this poll.
@@ -49,6 +53,7 @@ impl<I> InTurn<I> {
         let poll = self.standing.polls();
         if std::mem::replace(&mut self.poll, poll) != poll {
             (self.since, self.read_at) = (None, None);
+            (self.came_short, self.looks_again) = (false, true);
         }
     }
 
@@ -72,7 +77,9 @@ impl<I> InTurn<I> {
             self.left = PASS;
         }
         let since = *self.since.get_or_insert(now);
-        if self.left > 0 && (self.standing.passes() || now.saturating_duration_since(since) < LONG) {
+        let in_time = self.standing.passes() || now.saturating_duration_since(since) < LONG;
+        // Who took long over all that it was sent, or was not let onto the CPU, is not one with more to do.
+        if self.left > 0 && (in_time || self.came_short && std::mem::take(&mut self.looks_again)) {
             return Poll::Ready(());
         }
         self.left = 0;
@@ -85,6 +92,7 @@ impl<I> InTurn<I> {
     /// Begins anew: there was nothing more to be read.
     fn rest(&mut self) {
         (self.left, self.since, self.read_at) = (AT_ONCE, None, None);
+        (self.came_short, self.looks_again) = (false, true);
         self.standing.read(false);
     }
 }
@@ -95,7 +103,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for InTurn<I> {
         self.follow_polls();
         self.adapt(now);
         ready!(self.poll_turn(now, context));
-        let before = into.filled().len();
+        let (before, room) = (into.filled().len(), into.remaining().min(self.most));
         let Poll::Ready(read) = read_at_most(self.most, &mut self.io, context, into) else {
             // A task that has done its part for now is told so too (tokio::task::coop), though there is more.
             if has_budget_remaining() {
@@ -103,7 +111,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for InTurn<I> {
             }
             return Poll::Pending;
         };
-        self.left = self.left.saturating_sub(into.filled().len().saturating_sub(before));
+        let came = into.filled().len().saturating_sub(before);
+        self.came_short = came < room;
+        self.left = self.left.saturating_sub(came);
         self.read_at = Some(now);
         self.standing.read(true);
         Poll::Ready(read)
@@ -251,6 +261,26 @@ mod tests {
         let came = io.read(&mut vec![0; TURN]).await.unwrap();
         tokio::time::advance(LONG * 2).await;
         assert_eq!(came + at_once(&mut io), PASS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_worked_for_long_on_all_that_came_is_not_held() {
+        let (mut peer, io) = tokio::io::duplex(64);
+        let standing = Standing::default();
+        let mut io = InTurn::new(io, standing.clone());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut poll = |io: &mut InTurn<_>| Pin::new(io).poll_read(&mut context, &mut ReadBuf::new(&mut [0; 20])).is_ready();
+        tokio::io::AsyncWriteExt::write_all(&mut peer, &[7; 10]).await.unwrap();
+        assert!(poll(&mut io));
+        tokio::time::advance(LONG).await;
+        assert!(!poll(&mut io) && !standing.is_behind(), "there was no more");
+        // Once: who sends little by little is not read from for ever.
+        for held in [false, false, true] {
+            tokio::io::AsyncWriteExt::write_all(&mut peer, &[7; 10]).await.unwrap();
+            assert_eq!(poll(&mut io), !held);
+            tokio::time::advance(LONG).await;
+        }
+        assert!(standing.is_behind());
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,8 +4,9 @@
 //! something to send, and sixty of them so long that everybody else waits for a tenth of a second; and a request waits for
 //! its turn at each of its steps. So a connection reads a bit at once and works for a bit at a time, and for more it gets in
 //! line ([`InTurn`](super::InTurn), [`Standing::take_turns`]): those in line go on one after the other, each after everything
-//! else that can be done and after sockets were looked at. Nobody is held up by one who is called and does nothing. Where all
-//! make much work and are few, nobody needs to stand anywhere.
+//! else that can be done and after sockets were looked at. So does whoever is new, until it was read to its end: many who begin
+//! at once would go before everybody. Nobody is held up by one who is called and does nothing. Where all make much work and are
+//! few, nobody needs to stand anywhere.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -151,6 +152,8 @@ struct Known {
     /// It was called.
     called: AtomicBool,
     pass: AtomicU8,
+    /// Something was read.
+    heard: AtomicBool,
     /// More may lie in its socket.
     unread: AtomicBool,
     /// Calls that run.
@@ -248,7 +251,9 @@ impl Standing {
     /// Whether anything was read, or nothing was left.
     pub(super) fn read(&self, more: bool) {
         self.0.unread.store(more, Ordering::Relaxed);
-        if !more {
+        if more {
+            self.0.heard.store(true, Ordering::Relaxed);
+        } else {
             self.0.pass.store(NO_PASS, Ordering::Relaxed);
         }
     }
@@ -289,13 +294,15 @@ struct Turns {
     /// How long it has worked since it was read to its end.
     worked: Duration,
     indebted: bool,
+    /// It was read to its end once: who is new, and perhaps one of many that come at once, has no credit.
+    known: bool,
     /// How long it may work since it was called.
     left: Duration,
 }
 
 impl Turns {
     const fn new(standing: Standing, line: Line) -> Self {
-        Self { standing, line, worked: Duration::ZERO, indebted: false, left: Duration::ZERO }
+        Self { standing, line, worked: Duration::ZERO, indebted: false, known: false, left: Duration::ZERO }
     }
 
     fn may_go_on(&mut self, now: Instant, context: &Context<'_>) -> bool {
@@ -310,7 +317,7 @@ impl Turns {
                 return false;
             }
             *self.standing.place() = None;
-        } else if !self.indebted {
+        } else if self.known && !self.indebted {
             self.line.serves(now);
         } else if self.left.is_zero() && !self.standing.passes() && self.line.is_needed(now) {
             self.enter(context);
@@ -325,7 +332,9 @@ impl Turns {
         let long = end.saturating_duration_since(begin);
         let worked = self.worked.saturating_add(long);
         self.left = self.left.saturating_sub(long);
-        self.set_worked(if self.standing.is_behind() { worked } else { Duration::ZERO });
+        let behind = self.standing.is_behind();
+        self.known |= !behind && self.standing.0.heard.load(Ordering::Relaxed);
+        self.set_worked(if behind { worked } else { Duration::ZERO });
         // Not because of what it was told before: it may not want to read now, for its peer does not read.
         if self.standing.0.refused.load(Ordering::Relaxed) {
             self.enter(context);
@@ -369,6 +378,13 @@ mod tests {
         Line::new(Tasks::new().named("line"))
     }
 
+    fn read_to_its_end() -> Standing {
+        let standing = Standing::default();
+        standing.read(true);
+        standing.read(false);
+        standing
+    }
+
     /// Works for so long, as often, and lets others go on in between.
     async fn work(steps: usize, long: Duration, mut done: impl FnMut()) {
         for _ in 0..steps {
@@ -401,7 +417,7 @@ mod tests {
             all.spawn(standing.take_turns(line.clone(), busy));
         }
         let mut between = Vec::new();
-        let looks = Standing::default().take_turns(line.clone(), async {
+        let looks = read_to_its_end().take_turns(line.clone(), async {
             let mut before = 0;
             for look in 0..100 {
                 tokio::task::yield_now().await;
@@ -438,8 +454,31 @@ mod tests {
         let standing = Standing::default();
         standing.read(true);
         standing.take_turns(line.clone(), work(10, LONG, || ())).await;
-        assert!(!line.is_needed(begin + Duration::from_secs(60)));
-        assert!(line.is_needed(begin), "it had made little work at first");
+        assert!(!line.is_needed(begin), "it made much work from the beginning");
+        read_to_its_end().take_turns(line.clone(), work(10, LONG, || ())).await;
+        assert!(line.is_needed(begin) && !line.is_needed(begin + Duration::from_secs(60)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_new_stands_in_line_until_it_was_read_to_its_end_where_others_need_that() {
+        let line = line();
+        let context = Context::from_waker(Waker::noop());
+        let new = || Turns::new(Standing::default(), line.clone());
+        let now = instant_now();
+        assert!(new().may_go_on(now, &context), "nobody else is there");
+        line.serves(now);
+        let mut turns = new();
+        assert!(!turns.may_go_on(now, &context));
+        line.next().unwrap().waker().take();
+        assert!(turns.may_go_on(now, &context));
+        turns.worked(now, now + LONG, &context);
+        assert!(!turns.may_go_on(now, &context), "nothing has come yet");
+        line.next().unwrap().waker().take();
+        assert!(turns.may_go_on(now, &context));
+        turns.standing.read(true);
+        turns.standing.read(false);
+        turns.worked(now, now + LONG, &context);
+        assert!((0..9).all(|_| turns.may_go_on(now, &context)));
     }
 
     #[tokio::test]

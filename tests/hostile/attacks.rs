@@ -201,6 +201,9 @@ impl Attack {
     }
 }
 
+/// Bytes of one write.
+const AT_ONCE: usize = 64 * 1024;
+
 /// What a peer does once it has written all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
@@ -252,10 +255,19 @@ fn again_when_let_go(peers: &mut JoinSet<()>, address: SocketAddr, many: usize, 
     }
 }
 
+/// As much as is there is never written at once: a kernel without preemption would let nobody else on the CPU before megabytes
+/// are copied, while a peer elsewhere would have used a CPU of its own.
+async fn write_all(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    for piece in bytes.chunks(AT_ONCE) {
+        stream.write_all(piece).await?;
+    }
+    Ok(())
+}
+
 /// All that is said until the connection or the only call on it is over.
 async fn turned_away(address: SocketAddr, bytes: &[u8]) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(bytes).await?;
+    write_all(&mut stream, bytes).await?;
     let mut told = Vec::new();
     while stream.read_buf(&mut told).await? > 0 && !String::from_utf8_lossy(&told).contains("grpc-status-details-bin") {}
     Ok(String::from_utf8_lossy(&told).into_owned())
@@ -263,7 +275,7 @@ async fn turned_away(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Strin
 
 async fn once(address: SocketAddr, bytes: &[u8], then: Then) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(bytes).await?;
+    write_all(&mut stream, bytes).await?;
     match then {
         Then::Wait => {
             // Until it is hung up on; of what is said nothing is read.

@@ -62,25 +62,28 @@ fn resident(pid: u32) -> f64 {
     kib.unwrap() / 1024.0
 }
 
-/// This thread, on which the sender that means well is, or its downstream, has a CPU before the attackers have: what is measured is the agent,
-/// not whether its peers get to run. Left as it is for whoever may not ask for it.
-struct First {
-    nice: i32,
-}
+/// This thread, on which the sender that means well is, or its downstream, has a CPU as soon as it wants one (`SCHED_RR`): what is
+/// measured is the agent, not whether its peers get to run. Left as it is for whoever may not ask for it.
+struct First;
 
 impl First {
     fn go() -> Self {
-        let nice = rustix::process::getpriority_process(None).unwrap();
-        let _refused = rustix::process::setpriority_process(None, -15);
-        Self { nice }
+        schedule(&["--rr", "1"]);
+        Self
     }
 }
 
 impl Drop for First {
     /// The next test may be on this thread, and starts an agent from it.
     fn drop(&mut self) {
-        let _refused = rustix::process::setpriority_process(None, self.nice);
+        schedule(&["--other", "0"]);
     }
+}
+
+/// By util-linux.
+fn schedule(policy: &[&str; 2]) {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let _refused = std::process::Command::new("chrt").args([policy[0], "--pid", policy[1], &thread]).output();
 }
 
 /// The most that is resident while `work` runs.
