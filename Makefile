@@ -46,7 +46,7 @@ figures: setup peers ## the hop against the Collector in one run, the agent at r
 	@STALLSPAN_BIN=$(CURDIR)/target/release/stallspan CHECKOUT_BIN=$(CURDIR)/target/release/examples/checkout \
 	  FORWARDER_BIN=$(CURDIR)/target/release/examples/forwarder \
 	  cargo test --locked --release --test live -- --test-threads=1 --nocapture figures::
-	@STALLSPAN_HOSTILE_SECONDS=5 cargo test --locked --release --test hostile -- --nocapture
+	@STALLSPAN_HOSTILE_SECONDS=5 cargo test --locked --release --test hostile -- --nocapture --test-threads=1
 
 numbers: setup ## metrics and spans against the kernel's own numbers (root)
 	@tests/lanes.sh numbers

@@ -180,10 +180,9 @@ impl Entrance {
         streams: Spawner,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (acceptor, speaks) = (self.acceptor.clone(), self.speaks);
-        let standing = Standing::default();
+        let (standing, open) = (Standing::default(), Open::new(Arc::clone(&house)));
         standing.clone().take_turns(house.line.clone(), async move {
-            let _place = place;
-            let _open = Open::new(Arc::clone(&house));
+            let (_place, _open) = (place, open);
             let io: Box<dyn Io> = Box::new(InTurn::new(io, standing.clone()));
             let secured = match acceptor {
                 None => Some(io),

@@ -4,8 +4,8 @@
 //! something to send, and sixty of them so long that everybody else waits for a tenth of a second; and a request waits for
 //! its turn at each of its steps. So a connection reads a bit at once and works for a bit at a time, and for more it gets in
 //! line ([`InTurn`](super::InTurn), [`Standing::take_turns`]): those in line go on one after the other, each after everything
-//! else that can be done and after sockets were looked at. So does whoever is new, until it was read to its end: many who begin
-//! at once would go before everybody. Nobody is held up by one who is called and does nothing. Where all make much work and are
+//! else that can be done and after sockets were looked at. So does whoever is new, until a request of theirs has come
+//! whole and there was little else: many who begin at once would go before everybody. Nobody is held up by one who is called and does nothing. Where all make much work and are
 //! few, nobody needs to stand anywhere.
 
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ use super::tasks::Spawner;
 
 /// Work of one connection before it is others' turn, about.
 pub const LONG: Duration = Duration::from_micros(500);
-/// So long a connection works before it gets in line: a request or two. What counts is the work since it had been read to its
+/// So long a connection that is not new works before it gets in line: a request or two. What counts is the work since it had been read to its
 /// end, with few calls running: who has sent no more than these is not behind others, however long they take …
 const CREDIT: Duration = Duration::from_millis(1);
 /// … and so many are few.
@@ -152,8 +152,8 @@ struct Known {
     /// It was called.
     called: AtomicBool,
     pass: AtomicU8,
-    /// Something was read.
-    heard: AtomicBool,
+    /// A whole message has come from it.
+    asked: AtomicBool,
     /// More may lie in its socket.
     unread: AtomicBool,
     /// Calls that run.
@@ -251,15 +251,14 @@ impl Standing {
     /// Whether anything was read, or nothing was left.
     pub(super) fn read(&self, more: bool) {
         self.0.unread.store(more, Ordering::Relaxed);
-        if more {
-            self.0.heard.store(true, Ordering::Relaxed);
-        } else {
+        if !more {
             self.0.pass.store(NO_PASS, Ordering::Relaxed);
         }
     }
 
     /// A call runs, until what is returned is dropped.
     pub fn runs(&self) -> Runs {
+        self.0.asked.store(true, Ordering::Relaxed);
         self.0.calls.fetch_add(1, Ordering::Relaxed);
         Runs(Self::clone(self))
     }
@@ -294,7 +293,7 @@ struct Turns {
     /// How long it has worked since it was read to its end.
     worked: Duration,
     indebted: bool,
-    /// It was read to its end once: who is new, and perhaps one of many that come at once, has no credit.
+    /// It asked for something and was not behind then: who is new, and perhaps one of many that come at once, has no credit.
     known: bool,
     /// How long it may work since it was called.
     left: Duration,
@@ -333,7 +332,7 @@ impl Turns {
         let worked = self.worked.saturating_add(long);
         self.left = self.left.saturating_sub(long);
         let behind = self.standing.is_behind();
-        self.known |= !behind && self.standing.0.heard.load(Ordering::Relaxed);
+        self.known |= !behind && self.standing.0.asked.load(Ordering::Relaxed);
         self.set_worked(if behind { worked } else { Duration::ZERO });
         // Not because of what it was told before: it may not want to read now, for its peer does not read.
         if self.standing.0.refused.load(Ordering::Relaxed) {
@@ -378,10 +377,9 @@ mod tests {
         Line::new(Tasks::new().named("line"))
     }
 
-    fn read_to_its_end() -> Standing {
+    fn who_has_asked() -> Standing {
         let standing = Standing::default();
-        standing.read(true);
-        standing.read(false);
+        drop(standing.runs());
         standing
     }
 
@@ -417,7 +415,7 @@ mod tests {
             all.spawn(standing.take_turns(line.clone(), busy));
         }
         let mut between = Vec::new();
-        let looks = read_to_its_end().take_turns(line.clone(), async {
+        let looks = who_has_asked().take_turns(line.clone(), async {
             let mut before = 0;
             for look in 0..100 {
                 tokio::task::yield_now().await;
@@ -455,12 +453,12 @@ mod tests {
         standing.read(true);
         standing.take_turns(line.clone(), work(10, LONG, || ())).await;
         assert!(!line.is_needed(begin), "it made much work from the beginning");
-        read_to_its_end().take_turns(line.clone(), work(10, LONG, || ())).await;
+        who_has_asked().take_turns(line.clone(), work(10, LONG, || ())).await;
         assert!(line.is_needed(begin) && !line.is_needed(begin + Duration::from_secs(60)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_new_stands_in_line_until_it_was_read_to_its_end_where_others_need_that() {
+    async fn who_is_new_stands_in_line_until_a_request_has_come_where_others_need_that() {
         let line = line();
         let context = Context::from_waker(Waker::noop());
         let new = || Turns::new(Standing::default(), line.clone());
@@ -471,12 +469,13 @@ mod tests {
         assert!(!turns.may_go_on(now, &context));
         line.next().unwrap().waker().take();
         assert!(turns.may_go_on(now, &context));
-        turns.worked(now, now + LONG, &context);
-        assert!(!turns.may_go_on(now, &context), "nothing has come yet");
-        line.next().unwrap().waker().take();
-        assert!(turns.may_go_on(now, &context));
         turns.standing.read(true);
         turns.standing.read(false);
+        turns.worked(now, now + LONG, &context);
+        assert!(!turns.may_go_on(now, &context), "it was read to its end, but that was no request");
+        line.next().unwrap().waker().take();
+        assert!(turns.may_go_on(now, &context));
+        drop(turns.standing.runs());
         turns.worked(now, now + LONG, &context);
         assert!((0..9).all(|_| turns.may_go_on(now, &context)));
     }

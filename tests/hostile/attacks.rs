@@ -91,10 +91,7 @@ impl Attack {
 
     /// Begins it, on threads of its own; it ends when dropped.
     pub fn begin(self, target: &Target) -> Attackers {
-        let usual = || {
-            let _refused = rustix::process::setpriority_process(None, 0);
-        };
-        let runtime = Builder::new_multi_thread().worker_threads(2).on_thread_start(usual).enable_all().build().unwrap();
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let mut peers = JoinSet::new();
         let within = runtime.enter();
         self.by_frames(target, &mut peers);

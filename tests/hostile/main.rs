@@ -68,7 +68,8 @@ struct First;
 
 impl First {
     fn go() -> Self {
-        schedule(&["--rr", "1"]);
+        // What it starts is not to run like that.
+        schedule(&["--reset-on-fork", "--rr", "--pid", "1"]);
         Self
     }
 }
@@ -76,14 +77,14 @@ impl First {
 impl Drop for First {
     /// The next test may be on this thread, and starts an agent from it.
     fn drop(&mut self) {
-        schedule(&["--other", "0"]);
+        schedule(&["--other", "--pid", "0"]);
     }
 }
 
 /// By util-linux.
-fn schedule(policy: &[&str; 2]) {
+fn schedule(policy: &[&str]) {
     let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
-    let _refused = std::process::Command::new("chrt").args([policy[0], "--pid", policy[1], &thread]).output();
+    let _refused = std::process::Command::new("chrt").args(policy).arg(thread).output();
 }
 
 /// The most that is resident while `work` runs.

@@ -1,6 +1,6 @@
 //! CPU time per span: stallspan, stallspan with nothing to write, the Collector, and a hop of tonic and prost, in turn.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::load::{Load, drive};
 use super::meter::{cpu_time, load_average};
@@ -53,7 +53,7 @@ fn compare(systems: &Systems, load: Load) {
     );
     println!("{added} attributes a span, by stallspan and by the Collector: {}\n", systems.added.join(", "));
     println!(
-        "| spans a request | bytes a span | stallspan | nothing matched | Collector | tonic + prost | Collector / stallspan | Collector / nothing matched | tonic + prost / stallspan | CPU used by stallspan, by the Collector, % | load |"
+        "| spans a request | bytes a span | stallspan | nothing matched | Collector | tonic + prost | Collector / stallspan | Collector / nothing matched | tonic + prost / stallspan | CPU used by these four, % | load |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for size in SIZES {
@@ -70,10 +70,11 @@ fn compare(systems: &Systems, load: Load) {
         let columns: Vec<String> = costs[..4].iter().map(|costs| Summary::of(costs).show(2)).collect();
         let [ratio, passing, tonic] = [(2, 0), (2, 1), (3, 0)].map(|(theirs, of)| Summary::of(&ratios(theirs, of)).show(2));
         let bytes = request(size, SENDER, AGE).len() / size;
-        let [ours, theirs] = [0, 2].map(|place| Summary::of(&busy[place]).median);
+        let busy: Vec<String> = busy[..4].iter().map(|busy| format!("{:.0}", Summary::of(busy).median)).collect();
         println!(
-            "| {size} | {bytes} | {} | {ratio} | {passing} | {tonic} | {ours:.0}, {theirs:.0} | {} |",
+            "| {size} | {bytes} | {} | {ratio} | {passing} | {tonic} | {} | {} |",
             columns.join(" | "),
+            busy.join(", "),
             load_average()
         );
         if !costs[4].is_empty() {
@@ -87,9 +88,11 @@ fn compare(systems: &Systems, load: Load) {
 fn round(systems: &Systems, system: &Measured<'_>, size: usize, load: Load, long: Duration) -> (f64, f64) {
     let message = request(size, system.container, AGE);
     let mut begin = None;
-    let accepted = drive(system.address, &message, load, long, || begin = Some((cpu_time(system.pid), systems.sink.counts())));
+    let accepted =
+        drive(system.address, &message, load, long, || begin = Some((Instant::now(), cpu_time(system.pid), systems.sink.counts())));
     let used = cpu_time(system.pid);
-    let (used_before, (requests_before, bytes_before)) = begin.unwrap();
+    let (since, used_before, (requests_before, bytes_before)) = begin.unwrap();
+    let passed = since.elapsed();
     let (requests, bytes) = systems.sink.counts();
     assert_eq!(requests - requests_before, accepted, "each request arrives once");
     let (sent, came) = (accepted * u64::try_from(message.len()).unwrap(), bytes - bytes_before);
@@ -104,5 +107,5 @@ fn round(systems: &Systems, system: &Measured<'_>, size: usize, load: Load, long
     }
     let spans = accepted * u64::try_from(size).unwrap();
     let used = (used - used_before).as_secs_f64();
-    (used * 1e6 / spans as f64, used / long.as_secs_f64())
+    (used * 1e6 / spans as f64, used / passed.as_secs_f64())
 }

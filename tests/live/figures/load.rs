@@ -78,12 +78,14 @@ fn on_runtime<T>(work: impl Future<Output = T>) -> T {
 async fn loops(senders: Vec<Sender>, message: &Bytes, load: Load, long: Duration) -> Vec<Sender> {
     let end = Instant::now() + long;
     let mut running = tokio::task::JoinSet::new();
-    for mut sender in senders {
+    for (mut sender, place) in senders.into_iter().zip(0..) {
         let message = message.clone();
         running.spawn(async move {
             match load {
                 Load::Full => sender.send(&message, IN_FLIGHT, || Instant::now() < end).await,
                 Load::Little => {
+                    // One after the other, not all at the same moment.
+                    sender.rest(PAUSE * place / CONNECTIONS as u32).await;
                     while Instant::now() < end {
                         sender.rest(PAUSE).await;
                         sender.send(&message, 1, || false).await;
