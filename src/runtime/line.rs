@@ -4,9 +4,9 @@
 //! something to send, and sixty of them so long that everybody else waits for a tenth of a second; and a request waits for
 //! its turn at each of its steps. So a connection reads a bit at once and works for a bit at a time, and for more it gets in
 //! line ([`InTurn`](super::InTurn), [`Standing::take_turns`]): those in line go on one after the other, each after everything
-//! else that can be done and after sockets were looked at. So does whoever is new, until a request of theirs has come
-//! whole and there was little else: many who begin at once would go before everybody. Nobody is held up by one who is called and does nothing. Where all make much work and are
-//! few, nobody needs to stand anywhere.
+//! else that can be done and after sockets were looked at. So does whoever is new, until a request of theirs has come whole and
+//! there was little else: many who begin at once would go before everybody. Nobody is held up by one who is called and does
+//! nothing. Where all make much work and are few, nobody needs to stand anywhere.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -22,8 +22,8 @@ use super::tasks::Spawner;
 
 /// Work of one connection before it is others' turn, about.
 pub const LONG: Duration = Duration::from_micros(500);
-/// So long a connection that is not new works before it gets in line: a request or two. What counts is the work since it had been read to its
-/// end, with few calls running: who has sent no more than these is not behind others, however long they take …
+/// So long a connection that is not new works before it gets in line: a request or two. What counts is the work since it had
+/// been read to its end, with few calls running: who has sent no more than these is not behind others, however long they take …
 const CREDIT: Duration = Duration::from_millis(1);
 /// … and so many are few.
 const FEW_CALLS: u32 = 16;
@@ -293,7 +293,7 @@ struct Turns {
     /// How long it has worked since it was read to its end.
     worked: Duration,
     indebted: bool,
-    /// It asked for something and was not behind then: who is new, and perhaps one of many that come at once, has no credit.
+    /// It asked for something and was not behind then: who is new, perhaps one of many that come at once, has no credit.
     known: bool,
     /// How long it may work since it was called.
     left: Duration,

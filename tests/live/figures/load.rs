@@ -14,7 +14,7 @@ use super::meter::{OTHERS, on_cpu};
 use super::peer::Peer;
 use super::spans::prefix;
 
-const CONNECTIONS: usize = 4;
+const CONNECTIONS: u32 = 4;
 const IN_FLIGHT: usize = 4;
 /// Before anything counts: connections made, buffers grown.
 const WARM_UP: Duration = Duration::from_millis(150);
@@ -85,7 +85,7 @@ async fn loops(senders: Vec<Sender>, message: &Bytes, load: Load, long: Duration
                 Load::Full => sender.send(&message, IN_FLIGHT, || Instant::now() < end).await,
                 Load::Little => {
                     // One after the other, not all at the same moment.
-                    sender.rest(PAUSE * place / CONNECTIONS as u32).await;
+                    sender.rest(PAUSE * place / CONNECTIONS).await;
                     while Instant::now() < end {
                         sender.rest(PAUSE).await;
                         sender.send(&message, 1, || false).await;
