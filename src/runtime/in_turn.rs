@@ -52,9 +52,14 @@ impl<I> InTurn<I> {
     fn follow_polls(&mut self) {
         let poll = self.standing.polls();
         if std::mem::replace(&mut self.poll, poll) != poll {
-            (self.since, self.read_at) = (None, None);
-            (self.came_short, self.looks_again) = (false, true);
+            self.forget_work();
         }
+    }
+
+    /// What comes next is not measured by what was before.
+    fn forget_work(&mut self) {
+        (self.since, self.read_at) = (None, None);
+        (self.came_short, self.looks_again) = (false, true);
     }
 
     /// Fewer bytes at a time where what was read last made much work, more again where it did not.
@@ -91,8 +96,8 @@ impl<I> InTurn<I> {
 
     /// Begins anew: there was nothing more to be read.
     fn rest(&mut self) {
-        (self.left, self.since, self.read_at) = (AT_ONCE, None, None);
-        (self.came_short, self.looks_again) = (false, true);
+        self.left = AT_ONCE;
+        self.forget_work();
         self.standing.read(false);
     }
 }

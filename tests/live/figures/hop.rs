@@ -84,7 +84,8 @@ fn compare(systems: &Systems, load: Load) {
     }
 }
 
-/// One round of one system: microseconds of CPU time a span, and the share of a CPU that it used. Every request is accounted for at the other end.
+/// One round of one system: microseconds of CPU time a span, and the share of a CPU that it used. Every request is accounted
+/// for at the other end.
 fn round(systems: &Systems, system: &Measured<'_>, size: usize, load: Load, long: Duration) -> (f64, f64) {
     let message = request(size, system.container, AGE);
     let mut begin = None;
