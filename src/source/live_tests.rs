@@ -310,25 +310,39 @@ fn single_waits_add_up_to_what_the_container_waited() {
     container.take(&burners[0].0);
     collect(&mut sampler);
     let key = container.key(&sampler.node).unwrap();
-    burners[0].stop();
-    let first = collect(&mut sampler);
-    let before = burners[0].schedstat().0;
-    burners[0].go();
-    until("it has waited", || burners[0].schedstat().0 > before + 1_000_000_000);
-    burners[0].stop();
-    let second = collect(&mut sampler);
+    // Turns are remembered so many a CPU: what a wait of seconds has before them stays unexplained.
+    until("a second of waiting without a wait that long", || !a_second_of_waiting(&mut sampler, key, &burners[0]));
+}
+
+/// Waits of a second, against what the kernel and the container's totals tell of it. True where one was longer than turns
+/// are sure to reach back: then not all of it may be blamed.
+fn a_second_of_waiting(sampler: &mut Sampler, key: ContainerKey, victim: &Burner) -> bool {
+    victim.stop();
+    let first = collect(sampler);
+    let before = victim.schedstat().0;
+    victim.go();
+    until("it has waited", || victim.schedstat().0 > before + 1_000_000_000);
+    victim.stop();
+    let second = collect(sampler);
     let (was, is) = (singles(&first, key), singles(&second, key));
     assert_eq!(was.since, is.since);
     let waited = cpu(&totals_of(&second, key)) - cpu(&totals_of(&first, key));
-    within(is.cpu.sum_ns - was.cpu.sum_ns, waited, 1, "sum of single waits");
+    let sum = is.cpu.sum_ns - was.cpu.sum_ns;
+    within(sum, waited, 1, "sum of single waits");
     assert!(is.cpu.count() > was.cpu.count());
-    let grown = |waits: &SingleWaits| waits.long_waits.iter().map(|(_, count)| *count).collect::<Vec<_>>();
-    assert!(grown(&is).is_sorted_by(|less, more| less >= more) && grown(&is)[0] > grown(&was)[0], "{:?}", is.long_waits);
-    let blamed = |waits: &SingleWaits| waits.blamed.iter().map(|one| one.ns).sum::<u64>();
-    within(blamed(&is) - blamed(&was), is.cpu.sum_ns - was.cpu.sum_ns, 10, "blamed");
+    let grown: Vec<u64> = is.long_waits.iter().zip(&was.long_waits).map(|(is, was)| is.1 - was.1).collect();
+    assert!(grown.is_sorted_by(|less, more| less >= more) && grown[0] > 0, "{:?}", is.long_waits);
     let events = second.node.events.unwrap();
     assert!(events.map_bytes > 1 << 20 && events.lost == 0 && second.node.sources.contains(&(SourceName::Bpf, Ok(()))), "{events:?}");
     assert!(second.node.cpus.iter().map(|cpu| cpu.wait_ns).sum::<u64>() >= waited);
+
+    let blamed = |waits: &SingleWaits| waits.blamed.iter().map(|one| one.ns).sum::<u64>();
+    let (blamed, longest) = (blamed(&is) - blamed(&was), grown[grown.len() - 1]);
+    assert!(blamed <= sum + sum / 100, "blamed: {blamed} of {sum}");
+    if longest == 0 {
+        within(blamed, sum, 2, "blamed");
+    }
+    longest > 0
 }
 
 #[test]
