@@ -41,12 +41,13 @@ oracle: ## senders, a moody downstream, the agent ended COUNT times (1000) in th
 clients: setup ## senders of other people: SDKs for Python, Go, Java and Node, telemetrygen, the Collector
 	@tests/lanes.sh clients
 
-figures: setup peers ## the hop against the Collector in one run, the agent at rest with 30 containers, on a full node, and under attack (root)
+figures: setup peers ## the hop against the Collector in one run, the agent at rest with 30 containers, on a full node, and under attack, on all CPUs and on one of its own (root)
 	@cargo build --locked --release --bin stallspan --example checkout --example forwarder
 	@STALLSPAN_BIN=$(CURDIR)/target/release/stallspan CHECKOUT_BIN=$(CURDIR)/target/release/examples/checkout \
 	  FORWARDER_BIN=$(CURDIR)/target/release/examples/forwarder \
 	  cargo test --locked --release --test live -- --test-threads=1 --nocapture figures::
 	@STALLSPAN_HOSTILE_SECONDS=5 cargo test --locked --release --test hostile -- --nocapture --test-threads=1
+	@STALLSPAN_HOSTILE_APART=1 STALLSPAN_HOSTILE_SECONDS=5 cargo test --locked --release --test hostile memory -- --nocapture --test-threads=1
 
 numbers: setup ## metrics and spans against the kernel's own numbers (root)
 	@tests/lanes.sh numbers

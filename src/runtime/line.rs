@@ -7,6 +7,10 @@
 //! else that can be done and after sockets were looked at. So does whoever is new, until a request of theirs has come whole and
 //! there was little else: many who begin at once would go before everybody. Nobody is held up by one who is called and does
 //! nothing. Where all make much work and are few, nobody needs to stand anywhere.
+//!
+//! Others' requests may be with other threads of the agent, which compress or inflate them. Where a CPU is short these are
+//! woken on that of the runtime, and the kernel lets whoever works go on until its clock ticks: four milliseconds where it
+//! does so 250 times a second. So the runtime's thread offers its CPU while it calls those in line (sched_yield(2)).
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -31,6 +35,10 @@ const FEW_CALLS: u32 = 16;
 const LATELY: Duration = Duration::from_millis(50);
 /// More than so many that make much work take turns, whoever else is there: somebody may come.
 const FEW: usize = 8;
+/// The CPU is offered to other threads after so long. Not with each call: whoever does so gives away, where others want the CPU,
+/// the rest of a turn that the kernel has given already, up to 0.1 ms for a thread with short ones (`yield_task_fair`,
+/// kernel/sched/fair.c, from 6.18 on).
+const OFFERED_AFTER: Duration = Duration::from_micros(200);
 
 /// The line of all connections.
 #[derive(Clone, Debug)]
@@ -45,6 +53,10 @@ struct Inner {
     served: AtomicU64,
     /// Connections that have worked for more than their share.
     indebted: AtomicUsize,
+    /// Lets another thread onto the CPU that wants it …
+    offer: fn(),
+    /// … as happened last, ns after `since`.
+    offered: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -77,8 +89,12 @@ impl Line {
     /// Nobody stands in it. `caller` starts who calls them, while somebody does.
     #[must_use]
     pub fn new(caller: Spawner) -> Self {
-        let (served, indebted) = (AtomicU64::new(0), AtomicUsize::new(0));
-        Self(Arc::new(Inner { waiting: Mutex::default(), caller, since: instant_now(), served, indebted }))
+        Self::offering(std::thread::yield_now, caller)
+    }
+
+    fn offering(offer: fn(), caller: Spawner) -> Self {
+        let (served, indebted, offered) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicU64::new(0));
+        Self(Arc::new(Inner { waiting: Mutex::default(), caller, since: instant_now(), served, indebted, offer, offered }))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -104,6 +120,7 @@ impl Line {
         // The runtime looks at sockets before it goes on here.
         tokio::task::yield_now().await;
         while let Some(place) = self.next() {
+            self.offer_cpu(instant_now());
             let waker = place.waker().take();
             if let Some(waker) = waker {
                 waker.wake();
@@ -117,6 +134,15 @@ impl Line {
         let next = waiting.places.pop_front();
         waiting.called = next.is_some();
         next
+    }
+
+    fn offer_cpu(&self, now: Instant) {
+        let now = self.nanoseconds(now);
+        let before = self.0.offered.load(Ordering::Relaxed);
+        if u128::from(now.saturating_sub(before)) >= OFFERED_AFTER.as_nanos() {
+            self.0.offered.store(now, Ordering::Relaxed);
+            (self.0.offer)();
+        }
     }
 
     /// Nanoseconds after its begin, never 0.
@@ -600,6 +626,31 @@ mod tests {
         tokio::task::yield_now().await;
         let waiting = line.waiting();
         assert!(waiting.places.is_empty() && !waiting.called);
+    }
+
+    /// How often the CPU was offered while somebody in line had so many turns, each of which took so long.
+    async fn offers(turns: u32, long: Duration) -> u32 {
+        thread_local!(static OFFERS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+        OFFERS.set(0);
+        let line = Line::offering(|| OFFERS.set(OFFERS.get() + 1), Tasks::new().named("line"));
+        let standing = Standing::default();
+        let mut taken = 0;
+        let works = poll_fn(|_| {
+            taken += 1;
+            standing.hold();
+            // As long as a clock that stands still lets it seem.
+            let _done = std::pin::pin!(tokio::time::advance(long)).poll(&mut Context::from_waker(Waker::noop()));
+            if taken > turns { Poll::Ready(()) } else { Poll::Pending }
+        });
+        standing.clone().take_turns(line, works).await;
+        OFFERS.get()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_threads_are_offered_the_cpu_between_the_turns_of_those_in_line() {
+        assert_eq!(offers(100, LONG).await, 100);
+        assert_eq!(offers(100, OFFERED_AFTER / 10).await, 10, "not with each short one");
+        assert_eq!(offers(0, LONG).await, 0, "nobody stands in line");
     }
 
     #[tokio::test]

@@ -51,6 +51,16 @@ fn long() -> Duration {
     Duration::from_secs_f64(seconds.unwrap_or(0.7))
 }
 
+/// With `STALLSPAN_HOSTILE_APART`, work is done on this CPU only: then the agent has one of its own, and what is measured is what
+/// it does with that. Without, it shares all there are with those who attack.
+fn on_cpu(cpu: usize) {
+    if std::env::var_os("STALLSPAN_HOSTILE_APART").is_some() {
+        let mut only = rustix::thread::CpuSet::new();
+        only.set(cpu);
+        rustix::thread::sched_setaffinity(None, &only).expect("two CPUs, of which one is the agent's");
+    }
+}
+
 /// All, or those whose names hold `STALLSPAN_HOSTILE_ATTACK`, for a look at one.
 fn wanted(attack: Attack) -> bool {
     std::env::var("STALLSPAN_HOSTILE_ATTACK").map_or(true, |part| attack.name().contains(&part))
@@ -102,8 +112,12 @@ async fn peak_during<T>(pid: u32, work: impl Future<Output = T>) -> (T, f64) {
 #[tokio::test]
 async fn memory_stays_bounded_and_others_are_served_under_every_attack() {
     let container = Container::idle();
+    // Threads and processes inherit it from who starts them.
+    on_cpu(0);
     let downstream = sink::start();
+    on_cpu(1);
     let agent = Agent::start(&configuration(downstream)).await;
+    on_cpu(0);
     let pid = agent.child.id();
     let target = Target { grpc: agent.grpc, http: agent.http, container: Some(container.id()), let_go: Arc::default() };
     let _first = First::go();
