@@ -97,7 +97,7 @@ where
             Encoding::Protobuf => Ok((inflated, ticket)),
             Encoding::Json => {
                 let size = inflated.len();
-                heavy::run(heavy, size, move || Ok((from_json(signal, &inflated, &mut ticket)?, ticket))).await
+                heavy::run(heavy, size, move || Ok((from_json(signal, &inflated, bounds.body, &mut ticket)?, ticket))).await
             }
         }
     };
@@ -106,10 +106,24 @@ where
     Ok((signal, answer))
 }
 
-/// A request in JSON as protobuf, which is rarely longer; the ticket holds both while both are there.
-fn from_json(signal: Signal, text: &[u8], ticket: &mut Ticket) -> Result<Bytes, Problem> {
-    ticket.grow(text.len())?;
-    let message = json::to_protobuf(json::Message::Request(signal), text).map_err(|why| Problem::Broken(why.to_string()))?;
+/// A request in JSON as protobuf, which is rarely longer, and up to `limit`; the ticket holds both while both are there.
+fn from_json(signal: Signal, text: &[u8], limit: usize, ticket: &mut Ticket) -> Result<Bytes, Problem> {
+    let request = json::Message::Request(signal);
+    let mut room = json::usual_bytes(text);
+    ticket.grow(room)?;
+    let mut read = json::to_protobuf_within(request, text, room);
+    if read.is_none() {
+        let most = json::most_bytes(text).min(room.max(limit.saturating_add(json::SPARE)));
+        ticket.grow(most.saturating_sub(room))?;
+        room = most;
+        read = json::to_protobuf_within(request, text, room);
+    }
+    let too_large = Problem::TooLarge { limit };
+    let mut message = read.ok_or(too_large.clone())?.map_err(|why| Problem::Broken(why.to_string()))?;
+    if message.len() > limit {
+        return Err(too_large);
+    }
+    message.shrink_to_fit();
     ticket.shrink_to(message.capacity());
     Ok(Bytes::from(message))
 }
@@ -176,5 +190,40 @@ fn content_type(encoding: Encoding) -> HeaderValue {
     match encoding {
         Encoding::Protobuf => PROTOBUF,
         Encoding::Json => JSON,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::{Budget, Share};
+    use super::*;
+
+    /// A histogram of so many numbers, two bytes of text each and eight of protobuf.
+    fn numbers(many: usize) -> Vec<u8> {
+        let list = vec!["0"; many].join(",");
+        let point = format!("{{\"histogram\":{{\"dataPoints\":[{{\"explicitBounds\":[{list}]}}]}}}}");
+        format!("{{\"resourceMetrics\":[{{\"scopeMetrics\":[{{\"metrics\":[{point}]}}]}}]}}").into_bytes()
+    }
+
+    /// Length of the message, and bytes that are booked for it.
+    fn taken(text: &[u8], limit: usize, memory: usize) -> Result<(usize, usize), Problem> {
+        let mut ticket = Share::new(&Budget::new(memory)).ticket();
+        ticket.grow(text.len()).unwrap();
+        from_json(Signal::Metrics, text, limit, &mut ticket).map(|message| (message.len(), ticket.bytes()))
+    }
+
+    #[test]
+    fn what_becomes_longer_as_protobuf_is_booked_before_and_bounded() {
+        const MANY: usize = 100_000;
+        let text = numbers(MANY);
+        let (length, booked) = taken(&text, 2 << 20, 1 << 30).unwrap();
+        assert!(length > MANY * 8 && booked >= length && booked < length + length / 8, "{booked} for {length}");
+        assert_eq!(taken(&text, MANY * 4, 1 << 30), Err(Problem::TooLarge { limit: MANY * 4 }), "as a body in protobuf would be");
+        assert_eq!(taken(&text, length - 1, 1 << 30), Err(Problem::TooLarge { limit: length - 1 }));
+        assert!(taken(&text, length, 1 << 30).is_ok());
+        let no_room = taken(&text, 2 << 20, 1 << 20);
+        assert!(matches!(no_room, Err(Problem::OverBudget(_))), "{no_room:?}");
+        let (length, booked) = taken(&numbers(1), 2 << 20, 1 << 20).unwrap();
+        assert!((8..100).contains(&length) && booked < 200, "{booked} for {length}");
     }
 }

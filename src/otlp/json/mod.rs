@@ -3,7 +3,7 @@
 //! In: lowerCamelCase and snake_case keys, `null` is the default, unknown fields are dropped, integers as number or
 //! string, enums as numbers only, ids as hex in either case, other bytes as base64. Nesting is bounded by serde_json
 //! (128 levels of JSON). Out: lowerCamelCase, 64-bit integers as strings, defaults left out, text that is no UTF-8
-//! replaced. Memory is linear in the input in both directions: what is read is written at once.
+//! replaced. Memory is linear in the input in both directions: what is read is written at once, into room that is known before.
 
 mod read;
 mod schema;
@@ -13,7 +13,7 @@ mod write;
 
 use crate::model::Signal;
 
-pub use read::to_protobuf;
+pub use read::{SPARE, most_bytes, to_protobuf, to_protobuf_within, usual_bytes};
 pub use write::from_protobuf;
 
 /// Which message of OTLP.

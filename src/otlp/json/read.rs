@@ -9,16 +9,46 @@ use super::{BadJson, Message as Root};
 use crate::otlp::status::base64;
 use crate::otlp::wire::{self, wire_type};
 
+/// Bytes that are kept free in the output: tags and lengths of everything that is open at one time, and a number.
+pub const SPARE: usize = 2 * 1024;
+/// A number in an array may be two bytes of text and becomes eight at most.
+const NUMBER: usize = 8;
+
+/// More bytes than OTLP/JSON is longer as protobuf than as text, room that is to be spare included.
+pub fn most_bytes(text: &[u8]) -> usize {
+    let numbers = text.iter().filter(|byte| **byte == b',').count().saturating_add(1);
+    numbers.saturating_mul(NUMBER).saturating_add(usual_bytes(text))
+}
+
+/// Room for nearly all there is, which becomes shorter.
+pub const fn usual_bytes(text: &[u8]) -> usize {
+    text.len().saturating_add(SPARE)
+}
+
 /// Turns OTLP/JSON into protobuf. A byte order mark is overlooked.
 pub fn to_protobuf(message: Root, text: &[u8]) -> Result<Vec<u8>, BadJson> {
+    let too_long = || BadJson { line: 0, column: 0, reason: TOO_LONG.to_owned() };
+    to_protobuf_within(message, text, most_bytes(text)).unwrap_or_else(|| Err(too_long()))
+}
+
+/// The same in room for so many bytes, which is allocated at once and does not grow; `None` where it does not suffice.
+pub fn to_protobuf_within(message: Root, text: &[u8], most: usize) -> Option<Result<Vec<u8>, BadJson>> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let mut out = Vec::with_capacity(text.len() / 2);
+    let mut out = Vec::with_capacity(most);
     let mut json = serde_json::Deserializer::from_slice(text);
     let read = json.deserialize_map(MessageVisitor { message: root(message), out: &mut out });
     match read.and_then(|()| json.end()) {
-        Ok(()) => Ok(out),
-        Err(error) => Err(bad_json(&error)),
+        Ok(()) => Some(Ok(out)),
+        Err(error) if error.to_string().starts_with(TOO_LONG) => None,
+        Err(error) => Some(Err(bad_json(&error))),
     }
+}
+
+const TOO_LONG: &str = "longer as protobuf than there is room for";
+
+/// Whether there is room for so many bytes more.
+fn has_room<E: Error>(out: &Vec<u8>, bytes: usize) -> Result<(), E> {
+    if out.capacity().saturating_sub(out.len()) < bytes.saturating_add(SPARE / 2) { Err(E::custom(TOO_LONG)) } else { Ok(()) }
 }
 
 /// serde_json puts the position at the end of its text; here it stands in fields of its own.
@@ -45,7 +75,10 @@ impl<'de> Visitor<'de> for MessageVisitor<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(field) = map.next_key_seed(Key { message: self.message })? {
             match field {
-                Some(field) => map.next_value_seed(Value { field, out: self.out })?,
+                Some(field) => {
+                    has_room(self.out, 0)?;
+                    map.next_value_seed(Value { field, out: self.out })?;
+                }
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -141,6 +174,7 @@ impl<'de> Visitor<'de> for List<'_> {
         let mut any = false;
         while list.next_element_seed(One { field, out: &mut *out, in_list: true, packed })?.is_some() {
             any = true;
+            has_room(out, 0)?;
         }
         match open {
             Some(open) if any => wire::close(out, open),
@@ -312,6 +346,7 @@ impl<'de> Visitor<'de> for One<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        has_room(self.out, text.len())?;
         match self.field.kind {
             Kind::Text => self.bytes(text.as_bytes()),
             Kind::Hex => match unhex(text.as_bytes()) {

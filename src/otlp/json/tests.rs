@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
 use super::schema::{Kind, Label, Message as Schema, root};
-use super::{BadProtobuf, Message, from_protobuf, to_protobuf};
+use super::{BadProtobuf, Message, from_protobuf, most_bytes, to_protobuf, to_protobuf_within, usual_bytes};
 use crate::model::Signal;
 
 const TRACES: Message = Message::Request(Signal::Traces);
@@ -357,6 +357,26 @@ fn answers_are_mapped_too() {
     assert_eq!(from_protobuf(answer, &bytes).unwrap(), br#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"too old"}}"#);
     assert_eq!(from_protobuf(answer, b"").unwrap(), b"{}");
     assert_eq!(to_protobuf(answer, b"{}"), Ok(vec![]));
+}
+
+#[test]
+fn room_that_does_not_suffice_is_told_and_none_is_taken_beyond_it() {
+    let metrics = Message::Request(Signal::Metrics);
+    let list = |item: &str| vec![item; 10_000].join(",");
+    let bounds = |list: &str| {
+        let point = format!("{{\"histogram\":{{\"dataPoints\":[{{\"explicitBounds\":[{list}]}}]}}}}");
+        format!("{{\"resourceMetrics\":[{{\"scopeMetrics\":[{{\"metrics\":[{point}]}}]}}]}}")
+    };
+    for text in [bounds(&list("0")), bounds(&list("\"0\""))] {
+        let text = text.as_bytes();
+        assert_eq!(to_protobuf_within(metrics, text, usual_bytes(text)), None);
+        let most = most_bytes(text);
+        let read = to_protobuf_within(metrics, text, most).unwrap().unwrap();
+        assert!(read.len() > 80_000 && read.capacity() == most, "{} of {most}", read.capacity());
+    }
+    let strings = format!("{{\"resourceSpans\":[{{\"schemaUrl\":\"{}\"}}]}}", "x".repeat(10_000));
+    assert_eq!(to_protobuf_within(TRACES, strings.as_bytes(), 9_000), None);
+    assert!(to_protobuf_within(TRACES, strings.as_bytes(), usual_bytes(strings.as_bytes())).unwrap().is_ok());
 }
 
 #[test]
