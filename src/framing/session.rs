@@ -169,6 +169,12 @@ impl Session {
         }
     }
 
+    /// Whether a head, or trailers, are on their way: nothing else may come before their end (RFC 9113 §6.10).
+    #[must_use]
+    pub const fn is_amid_fields(&self) -> bool {
+        self.block.is_some()
+    }
+
     /// The fields of the head or the trailers told last.
     #[must_use]
     pub fn fields(&self) -> &Fields {

@@ -336,11 +336,44 @@ mod tests {
         drop(client);
     }
 
+    const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    /// When a peer is hung up on that says these bytes, the last of them again and again, at most for a minute.
+    async fn hung_up_on(first: &[u8], again: &[u8]) -> Option<Duration> {
+        let start = Instant::now();
+        let (mut client, serving) = grpc();
+        client.write_all(&[HELLO, first].concat()).await.unwrap();
+        for _ in 0..60 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if serving.is_finished() {
+                return Some(start.elapsed());
+            }
+            // It may be hung up on meanwhile.
+            let _gone = client.write_all(again).await;
+            let _said = tokio::time::timeout(Duration::ZERO, client.read(&mut [0; 1000])).await;
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_begun_has_to_be_whole_within_the_time_for_first_bytes() {
+        let in_time =
+            |ended: Option<Duration>| ended.is_some_and(|after| after >= FIRST_BYTES && after <= FIRST_BYTES + Duration::from_secs(2));
+        let (head, more) = (b"\0\0\x01\x01\0\0\0\0\x01\x83", b"\0\0\x01\x09\0\0\0\0\x01\x83");
+        assert!(in_time(hung_up_on(head, more).await), "CONTINUATION without end");
+        assert!(in_time(hung_up_on(b"\0\x20\0\x06\0\0\0\0\0", b"x").await), "a PING byte by byte");
+        assert!(in_time(hung_up_on(b"\0\0", b"").await), "a part of a frame's head");
+        let ping = b"\0\0\x08\x06\x01\0\0\0\0pingpong";
+        assert_eq!(hung_up_on(ping, ping).await, None, "whole frames");
+        let (half, other) = (&[&ping[..], &ping[..5]].concat(), &[&ping[5..], &ping[..5]].concat());
+        assert_eq!(hung_up_on(half, other).await, None, "each read ends amid a frame, but goes on");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_vanished_is_noticed_by_its_missing_sign_of_life() {
         let start = Instant::now();
         let (mut client, serving) = grpc();
-        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        client.write_all(HELLO).await.unwrap();
         serving.await.unwrap();
         let keepalive = ServerKeepalive::default();
         assert!(start.elapsed() <= keepalive.time + keepalive.timeout + Duration::from_secs(1), "{:?}", start.elapsed());

@@ -35,6 +35,8 @@ const MAX_HEADER_BYTES: u32 = 16 * 1024;
 const MAX_OUTPUT: usize = 64 * 1024;
 /// Pieces of one `writev`.
 const PIECES: usize = 16;
+/// Time for the rest of what has begun, a frame or the fields of a head: as for the first bytes.
+const REST_WITHIN: Duration = Duration::from_secs(10);
 /// What a peer may cost is counted for this long.
 const TICK: Duration = Duration::from_secs(1);
 /// Time for the last bytes to a peer that broke the rules, and for its own to be read: without that its kernel would throw
@@ -58,6 +60,7 @@ pub async fn serve(io: Box<dyn Io>, first: Bytes, limit: usize, streams: u32, ke
         pongs: 0,
         ticked: now,
         armed: now,
+        whole_by: None,
         look: None,
         slow: false,
         stage: Stage::Serving,
@@ -115,6 +118,8 @@ struct Connection {
     session: Session,
     /// What is no whole frame yet.
     input: Vec<u8>,
+    /// By when what has begun, a frame or the fields of a head, has to be whole; messages have limits of their own.
+    whole_by: Option<Instant>,
     /// Calls whose message is arriving.
     calls: BTreeMap<u32, Call>,
     running: Running<Result<Bytes, Refused>>,
@@ -204,11 +209,15 @@ impl Connection {
             }
         }
         self.end_overdue(now);
+        if self.whole_by.is_some_and(|by| by <= now) && !self.door.standing.reads_on() {
+            self.house.counters.count(&Problem::Slow);
+            return Some(false);
+        }
         if self.look.is_some_and(|look| look <= now) {
             self.look_at_arrivals(now);
         }
         let arrival = self.calls.values().map(Call::arrives_by).min();
-        let due = [self.keepalive.due(self.session.open_streams() > 0), arrival, self.running.due(), self.look]
+        let due = [self.keepalive.due(self.session.open_streams() > 0), arrival, self.running.due(), self.look, self.whole_by]
             .into_iter()
             .flatten()
             .min()
@@ -340,8 +349,22 @@ impl Connection {
                 }
             }
         };
+        self.watch_what_began(rest.len(), rest.len() < scratch.bytes().len(), now);
         scratch::keep(&mut self.input, rest);
         if faulty { Err(Ended::Parting) } else { Ok(()) }
+    }
+
+    /// So many bytes are no whole frame yet; `moved`: others were.
+    fn watch_what_began(&mut self, left: usize, moved: bool, now: Instant) {
+        let amid = self.session.is_amid_fields();
+        if !amid && (moved || left == 0) {
+            self.whole_by = None;
+        }
+        if (amid || left > 0) && self.whole_by.is_none() {
+            let by = later(now, REST_WITHIN);
+            self.whole_by = Some(by);
+            self.armed = self.armed.min(by);
+        }
     }
 
     fn take(&mut self, event: Event<'_>, now: Instant) {
