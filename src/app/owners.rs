@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::containers::Home;
 use crate::host::{Host, SocketDiag};
-use crate::model::{Mono, Peer};
+use crate::model::{Mono, Peer, ProcessKey};
 use crate::parse::cgroup::membership::Membership;
 use crate::runtime::Tasks;
 use crate::runtime::clock::mono_now;
@@ -40,7 +40,7 @@ struct Found(Mutex<Memory>);
 #[derive(Debug, Default)]
 struct Memory {
     /// By inode of the sender's socket; `None`: nobody, or several of different containers.
-    owners: HashMap<u64, Option<u32>>,
+    owners: HashMap<u64, Option<ProcessKey>>,
     not_before: Mono,
 }
 
@@ -56,8 +56,13 @@ impl Owners {
         Self { host, tasks, diag: Mutex::new(diag), found: Arc::default(), one_at_a_time: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Notes the socket of a new connection's other end: one question to the kernel.
+    /// Notes the socket of a new connection's other end, or when the process there started: one question to the kernel. Who
+    /// has ended already is nobody, for its pid may be given again while the connection lasts.
     pub fn greet(&self, peer: Peer) -> Peer {
+        if let Some(pid) = peer.pid {
+            let started = self.host.stat(pid).ok().map(|stat| stat.start_ticks);
+            return Peer { pid: started.map(|_| pid), started, ..peer };
+        }
         let (Some(ip), Some(port), Some(local)) = (peer.ip, peer.port, peer.local) else { return peer };
         let mut diag = self.diag.lock().unwrap_or_else(PoisonError::into_inner);
         let socket = diag.as_mut().and_then(|diag| diag.inode(SocketAddr::new(ip, port), local));
@@ -67,7 +72,10 @@ impl Owners {
     /// The peer with its owner, where that was found before.
     pub fn known(&self, peer: Peer) -> Peer {
         match peer.socket {
-            Some(socket) if peer.pid.is_none() => Peer { pid: self.found.lock().owners.get(&socket).copied().flatten(), ..peer },
+            Some(socket) if peer.pid.is_none() => {
+                let owner = self.found.lock().owners.get(&socket).copied().flatten();
+                Peer { pid: owner.map(|owner| owner.pid), started: owner.map(|owner| owner.start_ticks), ..peer }
+            }
             _ => peer,
         }
     }
@@ -93,12 +101,12 @@ impl Owners {
 }
 
 /// The process that holds the socket; of several that share it the oldest, where they live in the same cgroups.
-fn owner(host: &Host, socket: u64) -> Option<u32> {
+fn owner(host: &Host, socket: u64) -> Option<ProcessKey> {
     (0..LOOKS).find_map(|_| look(host, socket)).flatten()
 }
 
 /// One look at who holds the socket now; `None` where they live in different cgroups.
-fn look(host: &Host, socket: u64) -> Option<Option<u32>> {
+fn look(host: &Host, socket: u64) -> Option<Option<ProcessKey>> {
     let mut oldest: Option<(u64, u32)> = None;
     let mut home = None;
     for pid in host.socket_holders(socket).unwrap_or_default() {
@@ -108,7 +116,7 @@ fn look(host: &Host, socket: u64) -> Option<Option<u32>> {
         }
         oldest = Some(oldest.map_or((started, pid), |oldest| oldest.min((started, pid))));
     }
-    Some(oldest.map(|(_, pid)| pid))
+    Some(oldest.map(|(start_ticks, pid)| ProcessKey { pid, start_ticks }))
 }
 
 /// When a holder of the socket started, and where it lives. `None` where it holds the socket only in passing, as children do
@@ -135,7 +143,7 @@ impl Found {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, socket: u64, owner: Option<u32>, began: Mono, ended: Mono) {
+    fn note(&self, socket: u64, owner: Option<ProcessKey>, began: Mono, ended: Mono) {
         let mut memory = self.lock();
         if memory.owners.len() >= MAX_KNOWN {
             memory.owners.clear();
@@ -192,7 +200,23 @@ mod tests {
         assert!(greeted.socket.is_some() && greeted.pid.is_none());
         assert_eq!(owners.known(greeted), greeted, "nobody has asked yet");
         assert_eq!(search(&owners, greeted).await.and_then(|peer| peer.pid), Some(std::process::id()));
-        assert_eq!(owners.known(greeted).pid, Some(std::process::id()));
+        let known = owners.known(greeted);
+        let started = owners.host.stat(std::process::id()).unwrap().start_ticks;
+        assert_eq!((known.pid, known.started), (Some(std::process::id()), Some(started)));
+    }
+
+    #[test]
+    fn the_process_behind_a_unix_socket_is_that_very_one() {
+        let owners = owners();
+        let unix = |pid| owners.greet(Peer { pid: Some(pid), ..Peer::default() });
+        let own = unix(std::process::id());
+        assert_eq!(
+            (own.pid, own.started),
+            (Some(std::process::id()), owners.host.stat(std::process::id()).ok().map(|stat| stat.start_ticks))
+        );
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert_eq!(unix(child.id()), Peer::default(), "its pid may be another's soon");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -205,7 +229,7 @@ mod tests {
         let (_server, from) = listener.accept().await.unwrap();
         let socket = SocketDiag::open().unwrap().inode(from, here).unwrap();
         let host = Host::open(Path::new("/proc"), Path::new("/sys/fs/cgroup")).unwrap();
-        let told: Vec<Option<u32>> = (0..500).map(|_| owner(&host, socket)).collect();
+        let told: Vec<Option<u32>> = (0..500).map(|_| owner(&host, socket).map(|owner| owner.pid)).collect();
         parent.kill().and_then(|()| parent.wait()).unwrap();
         let other = told.iter().filter(|told| **told != Some(parent.id())).count();
         assert_eq!(other, 0, "{told:?}");
@@ -217,8 +241,6 @@ mod tests {
         let (_client, _server, peer) = connection().await;
         let elsewhere = owners.greet(Peer { ip: Some([192, 0, 2, 1].into()), ..peer });
         assert_eq!((elsewhere.socket, owners.search(elsewhere, instant_now()).await), (None, None));
-        let unix = Peer { pid: Some(7), ..Peer::default() };
-        assert_eq!(owners.greet(unix), unix);
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -234,7 +256,7 @@ mod tests {
     #[test]
     fn searches_are_spaced_and_memory_is_bounded() {
         let found = Found::default();
-        found.note(1, Some(7), Mono(100), Mono(150));
+        found.note(1, Some(ProcessKey { pid: 7, start_ticks: 1 }), Mono(100), Mono(150));
         let memory = |socket, now| found.lock().settled(socket, Mono(now));
         assert!(memory(1, 10_000), "known");
         assert!(memory(2, 1_149) && !memory(2, 1_150));

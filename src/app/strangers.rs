@@ -39,7 +39,7 @@ impl Strangers {
 
     fn hash(&self, claims: &Claims) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        claims.peer.pid.hash(&mut hasher);
+        (claims.peer.pid, claims.peer.started).hash(&mut hasher);
         for (name, value) in &claims.attributes {
             name.hash(&mut hasher);
             match value {

@@ -133,7 +133,12 @@ impl Index {
 
     /// The kernel's word on who holds the other end of a connection of this host; else the pod of the source address.
     fn select_by_connection(&self, peer: Peer) -> Option<Selection> {
-        if let Some(process) = peer.pid.and_then(|pid| self.processes.by_host_pid(pid)) {
+        let process = match (peer.pid, peer.started) {
+            (Some(pid), Some(start_ticks)) => Some(ProcessKey { pid, start_ticks }).filter(|process| self.processes.knows(*process)),
+            (Some(pid), None) => self.processes.by_host_pid(pid),
+            (None, _) => None,
+        };
+        if let Some(process) = process {
             return Some(Selection::Process(process));
         }
         let ip = peer.ip.map(|ip| ip.to_canonical())?;

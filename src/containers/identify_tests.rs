@@ -360,6 +360,21 @@ fn a_tcp_sender_of_this_host_is_its_container_and_a_relay_outside_is_nobody() {
     assert!(!node.index.owner_agrees(&found, Peer { pid: Some(11), socket: Some(77), ..Peer::default() }));
 }
 
+#[test]
+fn a_connection_is_its_own_processs_also_where_the_pid_is_given_again() {
+    let Street { mut node, web, docker, .. } = street();
+    let next = ProcessKey { pid: 11, start_ticks: 9_999 };
+    node.index.process_gone(process(11), crate::model::Mono(1));
+    node.index.process_seen(next, Some(docker), &[11]);
+    let container = |started| {
+        let peer = Peer { pid: Some(11), started: Some(started), socket: Some(77), ..Peer::default() };
+        node.find_from(&[], peer).and_then(|found| found.process).and_then(|process| node.index.container_of(process))
+    };
+    assert_eq!(container(process(11).start_ticks), Some(web));
+    assert_eq!(container(next.start_ticks), Some(docker));
+    assert_eq!(container(5), None, "one that was never seen is nobody");
+}
+
 /// Whoever sends over its own connection, whatever it claims, gets its own container's, process's or pod's numbers or none.
 fn check_hostile(claims: &[(&str, ClaimValue)], pid: u32, allowed: &[ContainerKey]) {
     let Street { node, .. } = street();

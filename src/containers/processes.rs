@@ -112,6 +112,11 @@ impl Processes {
         self.entries.range(range).map(|(process, _)| *process).max_by_key(|process| (self.is_living(*process), process.start_ticks))
     }
 
+    /// Whether this very process was seen, living or dead.
+    pub(super) fn knows(&self, process: ProcessKey) -> bool {
+        self.entries.contains_key(&process)
+    }
+
     /// Where a process lives or lived.
     pub(super) fn container_of(&self, process: ProcessKey) -> Option<ContainerKey> {
         self.entries.get(&process)?.container

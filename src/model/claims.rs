@@ -23,6 +23,8 @@ pub struct Peer {
     pub port: Option<u16>,
     /// The process at the other end, in the agent's pid namespace: `SO_PEERCRED` of a unix socket, or who holds `socket`.
     pub pid: Option<u32>,
+    /// When that process started, in clock ticks since boot: the pid of one that has ended may be another's by now.
+    pub started: Option<u64>,
     /// The address that was connected to.
     pub local: Option<SocketAddr>,
     /// Inode of the other end's TCP socket, where it is one of the agent's network namespace.
