@@ -166,8 +166,9 @@ fn otlp_exporter(view: View<'_>) -> OtlpExporter {
         Value::Text(text) => Some((field.name.clone(), text.clone())),
         _ => None,
     };
+    let urls = [Some(&endpoint), traces.as_ref(), metrics.as_ref(), logs.as_ref()];
     OtlpExporter {
-        tls: client_tls(view.under(&["tls"]), &endpoint),
+        tls: client_tls(view.under(&["tls"]), urls.into_iter().flatten()),
         endpoint,
         compression: match view.word(&["compression"]) {
             "none" => Compression::None,
@@ -199,15 +200,15 @@ fn origin(url: &str) -> String {
     split_scheme(url).map_or_else(|| url.to_owned(), |(scheme, rest)| format!("{scheme}://{}", rest.split('/').next().unwrap_or(rest)))
 }
 
-/// The scheme decides where there is one; else `insecure` does. A unix socket never leaves the node and names no host
-/// that a certificate could be checked against, so it is plain.
-fn client_tls(tls: View<'_>, endpoint: &str) -> Option<ClientTls> {
-    let plain = match split_scheme(endpoint).map(|(scheme, _)| scheme) {
-        Some("https") => false,
-        Some(_) => true,
-        None => tls.flag(&["insecure"]),
+/// For whichever of these needs it. The scheme decides where there is one; else `insecure` does. A unix socket never leaves
+/// the node and names no host that a certificate could be checked against, so it is plain.
+fn client_tls<'u>(tls: View<'_>, mut endpoints: impl Iterator<Item = &'u String>) -> Option<ClientTls> {
+    let secure = |endpoint: &String| match split_scheme(endpoint).map(|(scheme, _)| scheme) {
+        Some("https") => true,
+        None | Some("dns") => !tls.flag(&["insecure"]),
+        Some(_) => false,
     };
-    (!plain).then(|| ClientTls {
+    endpoints.any(secure).then(|| ClientTls {
         insecure_skip_verify: tls.flag(&["insecure_skip_verify"]),
         ca_file: tls.optional_path(&["ca_file"]),
         cert_file: tls.optional_path(&["cert_file"]),

@@ -46,23 +46,27 @@ fn check_exporter(exporter: &Field, root: &Value, errors: &mut Problems, warning
         not_above(&parent, &join(&path, "retry_on_failure"), "initial_interval", "max_interval", errors);
     }
     if let Some(tls) = exporter.value.field(&["tls"]) {
-        check_client_tls(tls, &join(&path, "tls"), exporter.value.text(&["endpoint"]), errors, warnings);
+        let urls = ["endpoint", "traces_endpoint", "metrics_endpoint", "logs_endpoint"].map(|key| exporter.value.text(&[key]));
+        check_client_tls(tls, &join(&path, "tls"), &urls, errors, warnings);
     }
     if exporter_type(&exporter.name).is_some_and(|known| known.names.contains(&"otlp_http")) {
         check_url_of_each_signal(exporter, &path, root, errors);
     }
 }
 
-fn check_client_tls(tls: &Field, path: &str, endpoint: Option<&str>, errors: &mut Problems, warnings: &mut Problems) {
+fn check_client_tls(tls: &Field, path: &str, endpoints: &[Option<&str>], errors: &mut Problems, warnings: &mut Problems) {
     let of = |name: &str| tls.value.field(&[name]);
     for (one, other) in [("cert_file", "key_file"), ("key_file", "cert_file")] {
         if let (Some(present), None) = (of(one), of(other)) {
             errors.add(place(present, tls.place), &join(path, one), format!("`{one}` is given without `{other}`: both are needed"));
         }
     }
-    let scheme = endpoint.and_then(super::endpoint::split_scheme).map(|(scheme, _)| scheme);
-    if let (Some(insecure), Some("https")) = (of("insecure"), scheme)
+    let scheme = |endpoint: &str| super::endpoint::split_scheme(endpoint).map(|(scheme, _)| scheme.to_owned());
+    let schemes: Vec<Option<String>> = endpoints.iter().flatten().map(|endpoint| scheme(endpoint)).collect();
+    let all_are = |scheme: &str| !schemes.is_empty() && schemes.iter().all(|one| one.as_deref() == Some(scheme));
+    if let Some(insecure) = of("insecure")
         && insecure.value == Value::Flag(true)
+        && all_are("https")
     {
         warnings.add(
             place(insecure, tls.place),
@@ -71,7 +75,9 @@ fn check_client_tls(tls: &Field, path: &str, endpoint: Option<&str>, errors: &mu
         );
     }
     let files = ["ca_file", "cert_file", "server_name_override"].iter().filter_map(|name| of(name));
-    if let (Some(file), Some("http")) = (files.into_iter().next(), scheme) {
+    if let Some(file) = files.into_iter().next()
+        && all_are("http")
+    {
         let message = format!("`{}` has no effect: the endpoint begins with http://", file.name);
         warnings.add(place(file, tls.place), &join(path, &file.name), message);
     }

@@ -60,7 +60,7 @@ pub(super) enum Address {
     Listen,
     /// Listened on: `host:port` only.
     ListenTcp,
-    /// A gRPC server: `host:port`, `http://host:port`, `https://host:port` or `unix:///path`.
+    /// A gRPC server: `host:port`, `http://host:port`, `https://host:port`, `dns:///host:port` or `unix:///path`.
     Grpc,
     /// `http://host[:port][/path]` or `https://…`
     Url,
@@ -74,7 +74,7 @@ impl Address {
         match self {
             Self::Listen => "host:port or unix:///path",
             Self::ListenTcp => "host:port",
-            Self::Grpc => "host:port, http://host:port, https://host:port or unix:///path",
+            Self::Grpc => "host:port, http://host:port, https://host:port, dns:///host:port or unix:///path",
             Self::Url => "http://host:port/path or https://host:port/path",
             Self::Unix => "unix:///path",
         }
@@ -85,7 +85,7 @@ impl Address {
         match self {
             Self::Listen | Self::Unix => &["unix"],
             Self::ListenTcp => &[],
-            Self::Grpc => &["http", "https", "unix"],
+            Self::Grpc => &["http", "https", "dns", "unix"],
             Self::Url => &["http", "https"],
         }
     }

@@ -279,6 +279,25 @@ fn sets_are_applied_before_the_check_and_named_in_errors() {
 }
 
 #[test]
+fn tls_is_for_whichever_url_needs_it() {
+    let http = LEAST.replace("otlp_grpc", "otlp_http");
+    let tls_of = |endpoint: &str| {
+        let loaded = loaded(&http.replace("'c:4317'", endpoint));
+        let Some(Exporter::OtlpHttp(exporter)) = loaded.config.exporters.values().next() else { panic!("{:?}", loaded.config.exporters) };
+        (
+            exporter.tls.as_ref().and_then(|tls| tls.server_name_override.clone()),
+            loaded.warnings.iter().map(ToString::to_string).collect::<String>(),
+        )
+    };
+    let own = Some("d".to_owned());
+    let mixed = "'http://c:4318', traces_endpoint: 'https://c:4319/v1/traces', tls: {server_name_override: d}";
+    assert_eq!(tls_of(mixed), (own.clone(), String::new()));
+    assert_eq!(tls_of("'https://c:4318', logs_endpoint: 'http://c:4319', tls: {server_name_override: d}"), (own, String::new()));
+    let (none, warned) = tls_of("'http://c:4318', traces_endpoint: 'http://c:4319', tls: {server_name_override: d}");
+    assert!(none.is_none() && warned.contains("`server_name_override` has no effect"), "{warned}");
+}
+
+#[test]
 fn odd_things_are_warned_of() {
     let check = |text: &str, expected: &str| {
         let warnings = loaded(text).warnings;

@@ -51,7 +51,8 @@ impl Channel {
     /// Says why none can.
     pub async fn sender(&self) -> Result<Sender, String> {
         let mut links = self.known();
-        if links.is_empty() || (links.iter().any(|link| link.lost()) && self.may_resolve()) {
+        // That one was lost is told once: not before the name may be looked up again.
+        if links.is_empty() || (self.may_resolve() && links.iter().any(|link| link.lost())) {
             links = self.resolve().await?;
         }
         let refused = match self.any_of(&links).await {
@@ -169,6 +170,24 @@ mod tests {
             assert!(Instant::now() < deadline, "the dead address is still used");
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_loss_soon_after_a_lookup_is_remembered_until_the_next() {
+        let tasks = Tasks::new();
+        let ((first, _one), (second, two), (third, _three)) = (listening(&tasks).await, listening(&tasks).await, listening(&tasks).await);
+        let mut channel = Channel::new(Dialer::fixed(&[first, second]), tasks.named("connection"));
+        assert_eq!(spread(&channel, 10).await, BTreeMap::from([(first, 5), (second, 5)]));
+        two.abort();
+        let _ = two.await;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while spread(&channel, 10).await != BTreeMap::from([(first, 10)]) {
+            assert!(Instant::now() < deadline, "the dead address is still used");
+            tokio::task::yield_now().await;
+        }
+        channel.dialer.move_to(&[first, third]);
+        channel.names.lock().unwrap().resolved = instant_now().checked_sub(RESOLVE_AGAIN);
+        assert_eq!(spread(&channel, 10).await, BTreeMap::from([(first, 5), (third, 5)]));
     }
 
     #[tokio::test]

@@ -119,6 +119,12 @@ impl Dialer {
         Self { target: Target::Fixed(addresses.to_vec()), tls: None, via: None, keepalive: None }
     }
 
+    /// As where a name has other addresses by now.
+    #[cfg(test)]
+    pub fn move_to(&mut self, addresses: &[SocketAddr]) {
+        self.target = Target::Fixed(addresses.to_vec());
+    }
+
     /// Whether connections are encrypted.
     #[must_use]
     pub fn secure(&self) -> bool {
