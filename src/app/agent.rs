@@ -111,7 +111,10 @@ impl Agent {
             recent: recent.clone(),
             own_spans: !config.service.telemetry.trace_exporters.is_empty(),
         };
-        let started = ingest::serve(&config.receiver, config.limits, Arc::new(hop), &tasks, Arc::new(ingest::Counters::default())).await;
+        let at_door = Arc::new(ingest::Counters::default());
+        let door = Arc::clone(&at_door);
+        counters.with_door(move || door.door());
+        let started = ingest::serve(&config.receiver, config.limits, Arc::new(hop), &tasks, at_door).await;
         let running = started.inspect_err(|_| sampler.stop())?;
         let pages = match &config.health_check {
             Some(health) => {

@@ -132,6 +132,7 @@ impl Hop {
         let mut held = self.counters.hold_request(bytes_of(arrived));
         let peer = self.owners.known(peer);
         let Some(names) = self.pipelines.of(signal) else {
+            self.counters.settled(signal, Ending::Refused, 0);
             let signal = signal.word();
             let cure = format!("no pipeline takes {signal}: add service.pipelines.{signal} to the configuration");
             return Err(Refusal::new(Code::Unimplemented, cure));

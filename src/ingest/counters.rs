@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::problem::Problem;
+use crate::model::DoorCounters;
 
 /// One number that only grows.
 #[derive(Debug, Default)]
@@ -51,6 +52,17 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Requests that were not taken, and connections that were not served.
+    #[must_use]
+    pub fn door(&self) -> DoorCounters {
+        let Self { too_large, over_budget, incomplete, bad, stopping, timed_out, .. } = self;
+        let unserved = [&self.connections_refused, &self.accept_errors, &self.handshakes_failed];
+        DoorCounters {
+            turned_away: [too_large, over_budget, incomplete, bad, stopping, timed_out].map(Counter::get),
+            unserved: unserved.map(Counter::get),
+        }
+    }
+
     pub(super) fn count(&self, problem: &Problem) {
         match problem {
             Problem::TooLarge { .. } => &self.too_large,

@@ -11,8 +11,8 @@ use prost::Message;
 
 use super::*;
 use crate::model::{
-    Absence, Blamed, CgroupStat, Container, ContainerKey, CulpritKind, DelayKind, Durations, EventSource, NodeCpu, Pod, SingleWaits,
-    SourceName, Totals,
+    Absence, Blamed, CgroupStat, Container, ContainerKey, CulpritKind, DelayKind, DoorCounters, Durations, EventSource, NodeCpu, Pod,
+    SingleWaits, SourceName, Totals,
 };
 use crate::otlp::metric_names as names;
 use crate::otlp::metric_names::{Instrument, Level};
@@ -161,6 +161,7 @@ fn counters() -> AgentCounters {
         spans: [100, 90, 8, 97, 2, 1],
         unenriched: [8, 1, 0, 1, 0, 0],
         requests: [[9, 1, 0], [0, 0, 0], [3, 0, 0]],
+        door: DoorCounters { turned_away: [1, 2, 3, 4, 5, 6], unserved: [7, 8, 9] },
         active_requests: 1,
         request_memory: 2_048,
         active_connections: 2,

@@ -13,9 +13,9 @@ pub enum SpanOutcome {
     Unmatched,
     /// Accepted downstream.
     Forwarded,
-    /// Not taken: over a limit, malformed, or refused downstream.
+    /// Not taken: malformed, or refused downstream. Those of a request that was turned away are not known.
     Refused,
-    /// Lost to an error of the agent's own.
+    /// Not answered: their sender went away meanwhile, or the agent was stopped; else an error of the agent's own.
     Failed,
 }
 
@@ -44,7 +44,7 @@ pub enum Ending {
     Forwarded,
     /// Refused, here or downstream.
     Refused,
-    /// An error of the agent's own.
+    /// Nobody waited for the answer any more: the sender, or the agent that was stopped; else an error of the agent's own.
     Failed,
 }
 
@@ -147,6 +147,76 @@ impl ExitOutcome {
     }
 }
 
+/// Why a request was refused before it was taken (`stallspan.reason` of `stallspan.agent.turned_away_requests`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TurnedAway {
+    /// Larger than the receiver's limit.
+    TooLarge,
+    /// No room in memory, or let go for others.
+    NoRoom,
+    /// It did not arrive in time, or broke off.
+    Incomplete,
+    /// Broken, or of a kind that is not served.
+    Malformed,
+    /// The agent is being stopped, or the connection has to end.
+    Stopping,
+    /// It could not be answered before its deadline.
+    TimedOut,
+}
+
+impl TurnedAway {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [Self::TooLarge, Self::NoRoom, Self::Incomplete, Self::Malformed, Self::Stopping, Self::TimedOut];
+
+    /// Value of `stallspan.reason`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::NoRoom => "no_room",
+            Self::Incomplete => "incomplete",
+            Self::Malformed => "malformed",
+            Self::Stopping => "stopping",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+/// Why a connection was not served (`stallspan.reason` of `stallspan.agent.turned_away_connections`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unserved {
+    /// More than `limits.max_connections`.
+    TooMany,
+    /// The system could not accept one.
+    NotAccepted,
+    /// Its TLS handshake, or its first bytes, failed or took too long.
+    Handshake,
+}
+
+impl Unserved {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::TooMany, Self::NotAccepted, Self::Handshake];
+
+    /// Value of `stallspan.reason`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::TooMany => "too_many",
+            Self::NotAccepted => "not_accepted",
+            Self::Handshake => "handshake",
+        }
+    }
+}
+
+/// What the receiver counts of those it does not take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DoorCounters {
+    /// Requests, by [`TurnedAway`].
+    pub turned_away: [u64; 6],
+    /// Connections, by [`Unserved`].
+    pub unserved: [u64; 3],
+}
+
 /// One look at the agent's own counters: cumulative since `since` unless said otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentCounters {
@@ -158,6 +228,8 @@ pub struct AgentCounters {
     pub unenriched: [u64; 6],
     /// Requests answered, by [`Signal`] and [`Ending`].
     pub requests: [[u64; 3]; 3],
+    /// Those that were not taken.
+    pub door: DoorCounters,
     /// Requests being worked on now.
     pub active_requests: u64,
     /// Bytes of requests held now.

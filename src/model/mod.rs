@@ -14,7 +14,7 @@ pub mod time;
 pub mod wait;
 pub mod window;
 
-pub use agent::{AgentCounters, Ending, ExitOutcome, LeftOutLine, SpanOutcome, Unenriched};
+pub use agent::{AgentCounters, DoorCounters, Ending, ExitOutcome, LeftOutLine, SpanOutcome, TurnedAway, Unenriched, Unserved};
 pub use answer::{Answer, Code, Refusal, Signal};
 pub use claims::{ClaimValue, Claims, Match, Mesh, NODE_ID, Peer};
 pub use container::{Container, ContainerKey, Pod, ProcessKey, Subject, TaskKey};

@@ -1,9 +1,10 @@
 //! What the agent counts of its own work, as atomics.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use crate::model::{AgentCounters, Ending, LeftOutLine, Signal, SpanOutcome, Unenriched, Wall};
+use crate::model::{AgentCounters, DoorCounters, Ending, LeftOutLine, Signal, SpanOutcome, Unenriched, Wall};
 
 /// The agent's counters. Relaxed throughout: each is right by itself, and the one sum that must hold at every instant
 /// (received = forwarded + refused + failed) is formed when they are read.
@@ -14,6 +15,7 @@ pub struct Counters {
     enriched: AtomicU64,
     unenriched: [AtomicU64; 6],
     requests: [[AtomicU64; 3]; 3],
+    door: OnceLock<Door>,
     active_requests: AtomicU64,
     request_memory: AtomicU64,
     active_connections: AtomicU64,
@@ -23,6 +25,15 @@ pub struct Counters {
     lines_left_out: [AtomicU64; 2],
     telemetry_failures: [AtomicU64; 3],
     exits: [AtomicU64; 3],
+}
+
+/// Where the receiver counts.
+struct Door(Box<dyn Fn() -> DoorCounters + Send + Sync>);
+
+impl fmt::Debug for Door {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0().fmt(formatter)
+    }
 }
 
 impl Counters {
@@ -35,6 +46,7 @@ impl Counters {
             enriched: AtomicU64::default(),
             unenriched: Default::default(),
             requests: Default::default(),
+            door: OnceLock::new(),
             active_requests: AtomicU64::default(),
             request_memory: AtomicU64::default(),
             active_connections: AtomicU64::default(),
@@ -51,6 +63,11 @@ impl Counters {
     pub fn settled(&self, signal: Signal, ending: Ending, spans: u64) {
         add(self.requests.get(signal as usize).and_then(|endings| endings.get(ending as usize)), 1);
         add(self.settled_spans.get(ending as usize), spans);
+    }
+
+    /// What the receiver counts is told with the rest from now on; the first one.
+    pub fn with_door(&self, look: impl Fn() -> DoorCounters + Send + Sync + 'static) {
+        let _there_is_one = self.door.set(Door(Box::new(look)));
     }
 
     /// Spans got numbers of their container.
@@ -135,6 +152,7 @@ impl Counters {
             spans,
             unenriched,
             requests: self.requests.each_ref().map(read),
+            door: self.door.get().map(|door| door.0()).unwrap_or_default(),
             active_requests: self.active_requests.load(Ordering::Relaxed),
             request_memory: self.request_memory.load(Ordering::Relaxed),
             active_connections: self.active_connections.load(Ordering::Relaxed),

@@ -31,6 +31,30 @@ async fn pages_tell_that_it_lives_is_ready_and_what_it_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_that_were_not_taken_are_counted_by_reason() {
+    let downstream = Downstream::accepting().await;
+    let set = ["--set", "receivers.otlp.protocols.http.max_request_body_size=1000"];
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &set);
+    assert_eq!(post(agent.http(), "/v1/traces", vec![0x7a; 2000]).await.status, 413);
+    let json = [("content-type", "application/json")];
+    for _ in 0..2 {
+        assert_eq!(http(agent.http(), "POST", "/v1/traces", &json, "no JSON").await.status, 400);
+    }
+    // Nobody takes metrics here.
+    assert_eq!(post(agent.http(), "/v1/metrics", bytes::Bytes::new()).await.status, 404);
+    let page = http(agent.health(), "GET", "/metrics", &[], "").await;
+    let told = String::from_utf8(page.body.to_vec()).unwrap();
+    for line in [
+        "stallspan_agent_turned_away_requests_total{stallspan_reason=\"too_large\"} 1",
+        "stallspan_agent_turned_away_requests_total{stallspan_reason=\"malformed\"} 2",
+        "stallspan_agent_turned_away_connections_total{stallspan_reason=\"too_many\"} 0",
+        "stallspan_agent_requests_total{stallspan_signal=\"metrics\",stallspan_outcome=\"refused\"} 1",
+    ] {
+        assert!(told.lines().any(|found| found == line), "{line}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn debug_spans_tells_senders_and_what_became_of_their_spans() {
     let downstream = Downstream::start(|number, _| match number {
         0 => Answer::Accept(bytes::Bytes::new()),

@@ -1,7 +1,7 @@
 //! Metrics of the agent itself, and the one walk over them that OTLP and the Prometheus page share.
 
 use super::{Metric, key, rows};
-use crate::model::{AgentCounters, Ending, ExitOutcome, LeftOutLine, Signal, SpanOutcome, Unenriched};
+use crate::model::{AgentCounters, Ending, ExitOutcome, LeftOutLine, Signal, SpanOutcome, TurnedAway, Unenriched, Unserved};
 
 rows! { Agent, AGENT_METRICS:
     AGENT_UNEXPLAINED_DELAY_RATIO = Gauge Double "stallspan.agent.unexplained_delay.ratio" "1" []
@@ -15,6 +15,12 @@ rows! { Agent, AGENT_METRICS:
         "the trace hop";
     AGENT_REQUESTS = Counter Int "stallspan.agent.requests" "{request}" [key::SIGNAL, key::REQUEST_OUTCOME]
         "OTLP requests answered, by how they ended."
+        "the trace hop";
+    AGENT_TURNED_AWAY_REQUESTS = Counter Int "stallspan.agent.turned_away_requests" "{request}" [key::TURNED_AWAY_REASON]
+        "OTLP requests refused before they were taken, by the reason; they, and their spans, are in no other count."
+        "the trace hop";
+    AGENT_TURNED_AWAY_CONNECTIONS = Counter Int "stallspan.agent.turned_away_connections" "{connection}" [key::UNSERVED_REASON]
+        "Connections that were not served, by the reason."
         "the trace hop";
     AGENT_ACTIVE_REQUESTS = UpDownCounter Int "stallspan.agent.active_requests" "{request}" []
         "OTLP requests being worked on."
@@ -59,7 +65,7 @@ pub struct AgentPoint {
 /// Every number of the agent's own counters, points of one metric side by side.
 #[must_use]
 pub fn agent_points(counters: &AgentCounters) -> Vec<AgentPoint> {
-    let mut points = Vec::with_capacity(40);
+    let mut points = Vec::with_capacity(50);
     let mut push = |metric, attributes, value| points.push(AgentPoint { metric, attributes, value });
     for (outcome, &value) in SpanOutcome::ALL.into_iter().zip(&counters.spans) {
         push(&AGENT_SPANS, vec![(key::SPAN_OUTCOME.key, outcome.word())], value);
@@ -71,6 +77,12 @@ pub fn agent_points(counters: &AgentCounters) -> Vec<AgentPoint> {
         for (ending, &value) in Ending::ALL.into_iter().zip(endings) {
             push(&AGENT_REQUESTS, vec![(key::SIGNAL.key, signal.word()), (key::REQUEST_OUTCOME.key, ending.word())], value);
         }
+    }
+    for (reason, &value) in TurnedAway::ALL.into_iter().zip(&counters.door.turned_away) {
+        push(&AGENT_TURNED_AWAY_REQUESTS, vec![(key::TURNED_AWAY_REASON.key, reason.word())], value);
+    }
+    for (reason, &value) in Unserved::ALL.into_iter().zip(&counters.door.unserved) {
+        push(&AGENT_TURNED_AWAY_CONNECTIONS, vec![(key::UNSERVED_REASON.key, reason.word())], value);
     }
     push(&AGENT_ACTIVE_REQUESTS, Vec::new(), counters.active_requests);
     push(&AGENT_REQUEST_MEMORY, Vec::new(), counters.request_memory);

@@ -84,6 +84,11 @@ pub const REQUEST_OUTCOME: Attribute = Attribute { key: "stallspan.outcome", val
 /// Why a span left without a delay.
 pub const UNENRICHED_REASON: Attribute =
     Attribute { key: "stallspan.reason", values: &["unmatched", "late", "bad_times", "no_readings", "too_large", "failed"] };
+/// Why a request was not taken.
+pub const TURNED_AWAY_REASON: Attribute =
+    Attribute { key: "stallspan.reason", values: &["too_large", "no_room", "incomplete", "malformed", "stopping", "timed_out"] };
+/// Why a connection was not served.
+pub const UNSERVED_REASON: Attribute = Attribute { key: "stallspan.reason", values: &["too_many", "not_accepted", "handshake"] };
 /// Why a log line was left out.
 pub const LINE_REASON: Attribute = Attribute { key: "stallspan.reason", values: &["repeated", "backlog"] };
 /// What became of the kernel's word about a thread that ended.
@@ -94,7 +99,10 @@ pub const SIGNAL: Attribute = Attribute { key: "stallspan.signal", values: &["tr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Absence, CulpritKind, DelayKind, Ending, ExitOutcome, LeftOutLine, Signal, SourceName, SpanOutcome, Unenriched};
+    use crate::model::{
+        Absence, CulpritKind, DelayKind, Ending, ExitOutcome, LeftOutLine, Signal, SourceName, SpanOutcome, TurnedAway, Unenriched,
+        Unserved,
+    };
 
     #[track_caller]
     fn check(attribute: Attribute, words: impl IntoIterator<Item = &'static str>) {
@@ -109,6 +117,8 @@ mod tests {
         check(SPAN_OUTCOME, SpanOutcome::ALL.map(SpanOutcome::word));
         check(REQUEST_OUTCOME, Ending::ALL.map(Ending::word));
         check(UNENRICHED_REASON, Unenriched::ALL.map(Unenriched::word));
+        check(TURNED_AWAY_REASON, TurnedAway::ALL.map(TurnedAway::word));
+        check(UNSERVED_REASON, Unserved::ALL.map(Unserved::word));
         check(LINE_REASON, LeftOutLine::ALL.map(LeftOutLine::word));
         check(EXIT_OUTCOME, ExitOutcome::ALL.map(ExitOutcome::word));
         check(SIGNAL, Signal::ALL.map(Signal::word));
