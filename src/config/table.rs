@@ -47,7 +47,7 @@ const OTLP_RECEIVER: &[Key] = &[
         Kind::Map(PROTOCOLS),
         Is("{grpc: {}, http: {}}"),
     ),
-    key("max_wait", "The longest a sender without a deadline of its own is kept waiting for downstream.", POSITIVE, Is("10s")),
+    key("max_wait", "The longest a sender is kept waiting for downstream, also where its own deadline is later.", POSITIVE, Is("10s")),
 ];
 
 const PROTOCOLS: &[Key] = &[
