@@ -287,29 +287,62 @@ async fn all_must_accept_and_none_gets_twice_what_it_accepted() {
 
 #[tokio::test]
 async fn addresses_and_headers_of_requests() {
+    use stallspan::config::meaning::Compression;
     let downstream = Downstream::accepting().await;
-    let mut config = downstream.http_exporter();
-    config.endpoint.push_str("/base/");
-    config.logs_endpoint = Some(format!("http://{}/own/logs", downstream.address));
-    config.headers.insert("Authorization".to_owned(), "Bearer x".to_owned());
-    config.compression = stallspan::config::meaning::Compression::Gzip;
-    let exporters = open(vec![("out", Exporter::OtlpHttp(config))]);
-    for (signal, path) in [(Signal::Traces, "/base/v1/traces"), (Signal::Metrics, "/base/v1/metrics"), (Signal::Logs, "/own/logs")] {
-        let deadline = Instant::now() + PATIENCE;
-        exporters.send(&["out".to_owned()], signal, Bytes::from_static(b"request"), deadline).await.unwrap();
-        let got = downstream.last();
-        assert_eq!(got.path, path);
-        assert_eq!(got.headers["authorization"], "Bearer x");
-        assert_eq!(got.headers["content-type"], "application/x-protobuf");
-        assert_eq!(got.headers["content-encoding"], "gzip");
-        assert!(got.headers["user-agent"].to_str().unwrap().starts_with("OTel-OTLP-Exporter-Rust/"));
+    for (compression, coding) in [(Compression::Gzip, Some("gzip")), (Compression::Zstd, Some("zstd")), (Compression::None, None)] {
+        let mut config = downstream.http_exporter();
+        config.endpoint.push_str("/base/");
+        config.metrics_endpoint = Some(format!("http://{}/own/metrics", downstream.address));
+        config.logs_endpoint = Some(format!("http://{}/own/logs", downstream.address));
+        config.headers.insert("Authorization".to_owned(), "Bearer x".to_owned());
+        config.compression = compression;
+        let exporters = open(vec![("out", Exporter::OtlpHttp(config))]);
+        for (signal, path) in [(Signal::Traces, "/base/v1/traces"), (Signal::Metrics, "/own/metrics"), (Signal::Logs, "/own/logs")] {
+            let deadline = Instant::now() + PATIENCE;
+            exporters.send(&["out".to_owned()], signal, Bytes::from_static(b"request"), deadline).await.unwrap();
+            let got = downstream.last();
+            assert_eq!(got.path, path);
+            assert_eq!(got.headers["authorization"], "Bearer x");
+            assert_eq!(got.headers["content-type"], "application/x-protobuf");
+            assert_eq!(got.headers.get("content-encoding").map(|coding| coding.to_str().unwrap()), coding);
+            assert!(got.headers["user-agent"].to_str().unwrap().starts_with("OTel-OTLP-Exporter-Rust/"));
+            let sent = match compression {
+                Compression::Gzip => ungzip(&got.body),
+                Compression::Zstd => zstd::decode_all(&*got.body).unwrap(),
+                Compression::None => got.body.to_vec(),
+            };
+            assert_eq!(sent, b"request", "{compression:?}");
+        }
     }
-    let deadline = Instant::now() + PATIENCE;
-    grpc(&downstream).send(&["out".to_owned()], Signal::Traces, Bytes::new(), deadline).await.unwrap();
-    let got = downstream.last();
-    let timeout = got.headers["grpc-timeout"].to_str().unwrap();
-    assert!(timeout.ends_with('u') || timeout.ends_with('n') || timeout.ends_with('m'), "{timeout}: within the attempt's time");
-    assert_eq!(got.headers["te"], "trailers");
+}
+
+fn ungzip(body: &[u8]) -> Vec<u8> {
+    let mut sent = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(body), &mut sent).unwrap();
+    sent
+}
+
+#[tokio::test]
+async fn a_downstream_is_told_how_long_its_answer_is_waited_for() {
+    let downstream = Downstream::accepting().await;
+    let exporters = grpc(&downstream);
+    for (wait, least) in [(Duration::from_secs(2), Duration::from_secs(1)), (Duration::from_secs(100), Duration::from_secs(4))] {
+        exporters.send(&["out".to_owned()], Signal::Traces, Bytes::new(), Instant::now() + wait).await.unwrap();
+        let got = downstream.last();
+        assert_eq!(got.headers["te"], "trailers");
+        let told = got.headers["grpc-timeout"].to_str().unwrap();
+        let (number, unit) = told.split_at(told.len() - 1);
+        let nanoseconds = match unit {
+            "n" => 1,
+            "u" => 1_000,
+            "m" => 1_000_000,
+            "S" => 1_000_000_000,
+            other => panic!("{other} of {told}"),
+        };
+        let told = Duration::from_nanos(number.parse::<u64>().unwrap() * nanoseconds);
+        // The sender's rest, or the exporter's own `timeout` where that is less.
+        assert!(told >= least && told <= wait.min(otlp(String::new()).timeout), "{told:?} of {wait:?}");
+    }
 }
 
 #[tokio::test]

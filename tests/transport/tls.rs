@@ -67,8 +67,8 @@ pub async fn server(tls: ServerTls) -> (Hop, Recorder) {
     (Hop::start_with(recorder.clone(), receiver, limits()).await, recorder)
 }
 
-/// One attempt over each transport. A handshake that a starved machine did not finish says nothing, and is begun again.
-async fn send(hop: &Hop, tls: &ClientTls) -> [Answer; 2] {
+/// An exporter for each transport, without second attempts.
+fn opened(hop: &Hop, tls: &ClientTls) -> Exporters {
     let patient = |endpoint: String| {
         let base = otlp(endpoint);
         OtlpExporter { tls: Some(tls.clone()), timeout: PATIENCE, retry: Retry { enabled: false, ..base.retry }, ..base }
@@ -77,7 +77,15 @@ async fn send(hop: &Hop, tls: &ClientTls) -> [Answer; 2] {
         ("grpc", Exporter::OtlpGrpc(patient(hop.grpc().to_string()))),
         ("http", Exporter::OtlpHttp(patient(format!("https://{}", hop.http())))),
     ]);
-    let exporters = Exporters::open(&config, &Tasks::new()).unwrap();
+    Exporters::open(&config, &Tasks::new()).unwrap()
+}
+
+async fn send(hop: &Hop, tls: &ClientTls) -> [Answer; 2] {
+    send_over(&opened(hop, tls)).await
+}
+
+/// One attempt over each transport. A handshake that a starved machine did not finish says nothing, and is begun again.
+async fn send_over(exporters: &Exporters) -> [Answer; 2] {
     let over = Instant::now() + PATIENCE;
     let one = async |name: &str| loop {
         let answer = exporters.send(&[name.to_owned()], Signal::Traces, Bytes::from_static(b"x"), over).await;
@@ -203,6 +211,88 @@ async fn a_certificate_changed_on_disk_is_used_and_half_a_file_is_not() {
     tokio::time::sleep(Duration::from_millis(1100)).await;
     served(&hop, &next.client()).await;
     refused(&hop, &authority.client(), "invalid peer certificate").await;
+}
+
+#[tokio::test]
+async fn whose_clients_are_let_in_changes_with_the_file() {
+    let (authority, next) = (Authority::new(), Authority::new());
+    let clients = authority.file("clients.pem");
+    std::fs::copy(authority.ca(), &clients).unwrap();
+    let tls = ServerTls { client_ca_file: Some(clients.clone()), ..authority.server(&["127.0.0.1"]) };
+    let (hop, _) = server(tls).await;
+    let showing = |(cert, key): (PathBuf, PathBuf)| ClientTls { cert_file: Some(cert), key_file: Some(key), ..authority.client() };
+    let (old, new) = (showing(authority.sign("client", &["client"])), showing(next.sign("client", &["client"])));
+    served(&hop, &old).await;
+    std::fs::copy(next.ca(), &clients).unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    served(&hop, &new).await;
+    assert!(send(&hop, &old).await.iter().all(Answer::is_err));
+}
+
+#[tokio::test]
+async fn an_exporter_uses_what_its_files_say_by_now() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (hop, _) = server(ServerTls { client_ca_file: Some(authority.ca()), ..authority.server(&["127.0.0.1"]) }).await;
+    let (trusted, cert, key) = (authority.file("trusted.pem"), authority.file("own.pem"), authority.file("own.key"));
+    let put = |(from_cert, from_key): (PathBuf, PathBuf)| {
+        std::fs::copy(from_cert, &cert).unwrap();
+        std::fs::copy(from_key, &key).unwrap();
+    };
+    std::fs::copy(other.ca(), &trusted).unwrap();
+    put(other.sign("client", &["client"]));
+    let tls =
+        ClientTls { ca_file: Some(trusted.clone()), cert_file: Some(cert.clone()), key_file: Some(key.clone()), ..ClientTls::default() };
+    let exporters = opened(&hop, &tls);
+    for answer in send_over(&exporters).await {
+        let refusal = answer.unwrap_err();
+        assert!(refusal.message.contains("invalid peer certificate"), "{}", refusal.message);
+    }
+    std::fs::copy(authority.ca(), &trusted).unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    for answer in send_over(&exporters).await {
+        let refusal = answer.unwrap_err();
+        assert!(!refusal.message.contains("invalid peer certificate"), "it is the server that does not trust now: {}", refusal.message);
+    }
+    put(authority.sign("client", &["client"]));
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    for answer in send_over(&exporters).await {
+        assert_eq!(answer, Ok(Bytes::new()));
+    }
+}
+
+#[tokio::test]
+async fn an_exporter_speaks_no_version_below_its_least() {
+    let authority = Authority::new();
+    let (cert, key) = authority.sign("server", &["127.0.0.1"]);
+    let chain: Vec<_> = rustls::pki_types::pem::PemObject::pem_file_iter(cert).unwrap().map(Result::unwrap).collect();
+    let key = rustls::pki_types::pem::PemObject::from_pem_file(key).unwrap();
+    let mut old = rustls::ServerConfig::builder_with_provider(std::sync::Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    old.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(old));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for (least, spoken) in [(TlsVersion::V1_2, true), (TlsVersion::V1_3, false)] {
+        let tls = ClientTls { min_version: Some(least), ..authority.client() };
+        let base = otlp(listener.local_addr().unwrap().to_string());
+        let config = OtlpExporter { tls: Some(tls), retry: Retry { enabled: false, ..base.retry }, ..base };
+        let exporters = Exporters::open(&exporters(vec![("out", Exporter::OtlpGrpc(config))]), &Tasks::new()).unwrap();
+        let sending = async move {
+            let over = Instant::now() + PATIENCE;
+            exporters.send(&["out".to_owned()], Signal::Traces, Bytes::new(), over).await
+        };
+        let shaken = async { acceptor.accept(listener.accept().await.unwrap().0).await.is_ok() };
+        let mut sending = std::pin::pin!(sending);
+        let shaken = tokio::select! {
+            biased;
+            shaken = shaken => shaken,
+            answer = &mut sending => panic!("{answer:?} before the handshake was over"),
+        };
+        assert_eq!(shaken, spoken, "{least:?}");
+    }
 }
 
 #[tokio::test]
