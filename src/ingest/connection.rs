@@ -369,6 +369,36 @@ mod tests {
         assert_eq!(hung_up_on(half, other).await, None, "each read ends amid a frame, but goes on");
     }
 
+    /// A body of which no more comes than this.
+    struct Stalls(Option<bytes::Bytes>);
+
+    impl hyper::body::Body for Stalls {
+        type Data = bytes::Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Infallible>>> {
+            self.0.take().map_or(Poll::Pending, |first| Poll::Ready(Some(Ok(hyper::body::Frame::data(first)))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_does_not_go_on_is_refused_by_its_deadline_and_after_half_a_minute() {
+        for (asked, after) in [("500m", Duration::from_millis(500)), ("1H", Duration::from_secs(30))] {
+            let (client, _serving) = grpc();
+            let builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+            let (mut send, connection) = builder.handshake(TokioIo::new(client)).await.unwrap();
+            let _client = Tasks::new().spawn("client", connection);
+            let start = Instant::now();
+            let request = Request::post("http://test/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+                .header("content-type", "application/grpc")
+                .header("grpc-timeout", asked)
+                .body(Stalls(Some(bytes::Bytes::from_static(b"\0\0\0\0\x64abc"))));
+            let refused = tokio::time::timeout(FIRST_BYTES * 10, send.send_request(request.unwrap())).await.expect("refused").unwrap();
+            assert_eq!(refused.headers()["grpc-status"], "4", "DEADLINE_EXCEEDED");
+            assert!(start.elapsed() >= after && start.elapsed() < after + Duration::from_secs(1), "{:?} of {asked}", start.elapsed());
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_vanished_is_noticed_by_its_missing_sign_of_life() {
         let start = Instant::now();
