@@ -12,6 +12,11 @@ pub(super) fn check(typed: &str, form: Address) -> Result<(), String> {
     match scheme {
         Some(scheme) if !form.schemes().contains(&scheme) => Err(wrong(format!("the scheme {} is not taken here", quoted(scheme)))),
         Some("unix") => socket(rest).map_err(wrong),
+        // The name stands in the path (gRPC Name Resolution): before it may be the server to ask.
+        Some("dns") => match rest.split_once('/') {
+            Some((_, name)) => host_port(name, form).map_err(wrong),
+            None => Err(wrong("after dns:// comes a third slash".to_owned())),
+        },
         Some(_) => authority(rest, form).map_err(wrong),
         None if matches!(form, Address::Unix | Address::Url) => Err(wrong(format!("{} has no scheme", quoted(typed)))),
         None => host_port(typed, form).map_err(wrong),
@@ -100,6 +105,8 @@ mod tests {
         fits(Address::Listen, "unix:///run/stallspan.sock");
         fits(Address::Grpc, "otel_collector:4317");
         fits(Address::Grpc, "https://api.example.com:443");
+        fits(Address::Grpc, "dns:///otel-collector.observability:4317");
+        fits(Address::Grpc, "dns://10.0.0.10/otel-collector:4317");
         fits(Address::Grpc, "http://[fe80::1%eth0]:4317/");
         fits(Address::Url, "http://collector:4318");
         fits(Address::Url, "https://api.example.com/otlp");
@@ -115,6 +122,9 @@ mod tests {
         };
         check(Address::Listen, "localhost", "has no port");
         check(Address::Listen, "localhost:", "the port ''");
+        check(Address::Grpc, "dns://otel-collector:4317", "a third slash");
+        check(Address::Grpc, "dns:///otel-collector", "has no port");
+        check(Address::Url, "dns:///otel-collector:4318", "is not taken here");
         check(Address::Listen, "localhost:65536", "the port '65536'");
         check(Address::Listen, "localhost:+1", "the port '+1'");
         check(Address::Listen, ":4317", "0.0.0.0 listens on all");
