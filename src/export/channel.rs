@@ -155,6 +155,15 @@ mod tests {
         counts
     }
 
+    /// Until the end of a connection is seen, requests still go there and fail there.
+    async fn until_all_go_to(channel: &Channel, address: SocketAddr) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while spread(channel, 10).await != BTreeMap::from([(address, 10)]) {
+            assert!(Instant::now() < deadline, "the dead address is still used");
+            tokio::task::yield_now().await;
+        }
+    }
+
     #[tokio::test]
     async fn addresses_take_turns_and_a_dead_one_is_passed_over() {
         let tasks = Tasks::new();
@@ -164,12 +173,7 @@ mod tests {
         assert_eq!(spread(&channel, 10).await, BTreeMap::from([(first, 5), (second, 5)]));
         two.abort();
         let _ = two.await;
-        // Until the end of the connection is seen, requests still go there and fail there.
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while spread(&channel, 10).await != BTreeMap::from([(first, 10)]) {
-            assert!(Instant::now() < deadline, "the dead address is still used");
-            tokio::task::yield_now().await;
-        }
+        until_all_go_to(&channel, first).await;
     }
 
     #[tokio::test]
@@ -180,11 +184,7 @@ mod tests {
         assert_eq!(spread(&channel, 10).await, BTreeMap::from([(first, 5), (second, 5)]));
         two.abort();
         let _ = two.await;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while spread(&channel, 10).await != BTreeMap::from([(first, 10)]) {
-            assert!(Instant::now() < deadline, "the dead address is still used");
-            tokio::task::yield_now().await;
-        }
+        until_all_go_to(&channel, first).await;
         channel.dialer.move_to(&[first, third]);
         channel.names.lock().unwrap().resolved = instant_now().checked_sub(RESOLVE_AGAIN);
         assert_eq!(spread(&channel, 10).await, BTreeMap::from([(first, 5), (third, 5)]));

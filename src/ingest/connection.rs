@@ -24,8 +24,8 @@ use crate::config::meaning::ServerKeepalive;
 use crate::runtime::clock::{instant_now, later};
 use crate::runtime::{Io, Spawner};
 
-/// Time for the first bytes where the protocol sets none.
-const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// Time for the first bytes where the protocol sets none, and over gRPC for the rest of a frame, or of a head, that has begun.
+pub(super) const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// A silent peer is asked for a sign of life after this long …
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// … and given this long for it.

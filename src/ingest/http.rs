@@ -109,14 +109,13 @@ where
 /// A request in JSON as protobuf, which is rarely longer, and up to `limit`; the ticket holds both while both are there.
 fn from_json(signal: Signal, text: &[u8], limit: usize, ticket: &mut Ticket) -> Result<Bytes, Problem> {
     let request = json::Message::Request(signal);
-    let mut room = json::usual_bytes(text);
-    ticket.grow(room)?;
-    let mut read = json::to_protobuf_within(request, text, room);
+    let usual = json::usual_bytes(text);
+    ticket.grow(usual)?;
+    let mut read = json::to_protobuf_within(request, text, usual);
     if read.is_none() {
-        let most = json::most_bytes(text).min(room.max(limit.saturating_add(json::SPARE)));
-        ticket.grow(most.saturating_sub(room))?;
-        room = most;
-        read = json::to_protobuf_within(request, text, room);
+        let most = json::most_bytes(text).min(usual.max(limit.saturating_add(json::SPARE)));
+        ticket.grow(most.saturating_sub(usual))?;
+        read = json::to_protobuf_within(request, text, most);
     }
     let too_large = Problem::TooLarge { limit };
     let mut message = read.ok_or(too_large.clone())?.map_err(|why| Problem::Broken(why.to_string()))?;

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::budget::OverBudget;
+use super::connection::FIRST_BYTES;
 use super::door::{Door, House, Refused};
 use super::grpc::{self, Call, Turned};
 use super::keepalive::{Due, Keepalive};
@@ -35,8 +36,6 @@ const MAX_HEADER_BYTES: u32 = 16 * 1024;
 const MAX_OUTPUT: usize = 64 * 1024;
 /// Pieces of one `writev`.
 const PIECES: usize = 16;
-/// Time for the rest of what has begun, a frame or the fields of a head: as for the first bytes.
-const REST_WITHIN: Duration = Duration::from_secs(10);
 /// What a peer may cost is counted for this long.
 const TICK: Duration = Duration::from_secs(1);
 /// Time for the last bytes to a peer that broke the rules, and for its own to be read: without that its kernel would throw
@@ -361,7 +360,7 @@ impl Connection {
             self.whole_by = None;
         }
         if (amid || left > 0) && self.whole_by.is_none() {
-            let by = later(now, REST_WITHIN);
+            let by = later(now, FIRST_BYTES);
             self.whole_by = Some(by);
             self.armed = self.armed.min(by);
         }

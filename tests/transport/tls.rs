@@ -97,9 +97,18 @@ async fn send_over(exporters: &Exporters) -> [Answer; 2] {
     [one("grpc").await, one("http").await]
 }
 
+const SERVED: [Answer; 2] = [Ok(Bytes::new()), Ok(Bytes::new())];
+
 async fn served(hop: &Hop, tls: &ClientTls) {
-    for answer in send(hop, tls).await {
-        assert_eq!(answer, Ok(Bytes::new()));
+    assert_eq!(send(hop, tls).await, SERVED);
+}
+
+/// Files are looked at once a second at most.
+async fn soon(mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "what the files say is not used");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -224,8 +233,7 @@ async fn whose_clients_are_let_in_changes_with_the_file() {
     let (old, new) = (showing(authority.sign("client", &["client"])), showing(next.sign("client", &["client"])));
     served(&hop, &old).await;
     std::fs::copy(next.ca(), &clients).unwrap();
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    served(&hop, &new).await;
+    soon(async || send(&hop, &new).await == SERVED).await;
     assert!(send(&hop, &old).await.iter().all(Answer::is_err));
 }
 
@@ -248,16 +256,11 @@ async fn an_exporter_uses_what_its_files_say_by_now() {
         assert!(refusal.message.contains("invalid peer certificate"), "{}", refusal.message);
     }
     std::fs::copy(authority.ca(), &trusted).unwrap();
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    for answer in send_over(&exporters).await {
-        let refusal = answer.unwrap_err();
-        assert!(!refusal.message.contains("invalid peer certificate"), "it is the server that does not trust now: {}", refusal.message);
-    }
+    // It is the server that does not trust now.
+    let by_server = |answer: &Answer| answer.as_ref().is_err_and(|refusal| !refusal.message.contains("invalid peer certificate"));
+    soon(async || send_over(&exporters).await.iter().all(by_server)).await;
     put(authority.sign("client", &["client"]));
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    for answer in send_over(&exporters).await {
-        assert_eq!(answer, Ok(Bytes::new()));
-    }
+    soon(async || send_over(&exporters).await == SERVED).await;
 }
 
 #[tokio::test]
