@@ -31,7 +31,7 @@ impl NodeView for Node {
         window.delay_ns.set(DelayKind::Cpu, Some(end.0.wrapping_sub(start.0)));
         // The shape of what is written changes from span to span.
         window.delay_ns.set(DelayKind::BlockIo, start.0.is_multiple_of(3).then_some(7));
-        window.culprit = end.0.is_multiple_of(2).then(|| Culprit { name: format!("ns/pod-{}", end.0 % 5), share: 0.5 });
+        window.culprit = end.0.is_multiple_of(2).then(|| Culprit { name: format!("ns/pod-{}", end.0 % 5).into(), share: 0.5 });
         let begin = Mono(start.0.wrapping_add(5));
         let stall = Stall { begin, began: begin, tid: 7, duration_ns: end.0 % 100, kind: DelayKind::Cpu, culprit: None };
         window.stalls = vec![stall; usize::from(thread.is_some()) + usize::try_from(start.0 % 3).unwrap()];

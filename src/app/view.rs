@@ -154,19 +154,23 @@ impl NodeView for View {
         self.node.history().window_of(&target.subjects, start, end)
     }
 
-    fn seen(&self, target: &Match, start: Wall, end: Wall, thread: Option<u32>) -> Seen {
+    fn seen(&self, seen: &mut Seen, target: &Match, start: Wall, end: Wall, thread: Option<u32>) {
+        let Seen { scope, window, hints } = seen;
+        let onto = |window: &mut Window, subjects: &[Subject]| self.node.history().window_onto(window, subjects, start, end);
         let task = thread.and_then(|own_tid| self.task(target, own_tid, start));
-        let own = task.map(|task| self.node.history().window(Subject::Task(task), start, end));
-        let (scope, window) = match own {
-            Some(own) if own.coverage >= ENOUGH => (Scope::Thread, own),
-            own => {
-                let wider = self.window(target, start, end, thread);
-                let better = own.filter(|own| own.coverage > wider.coverage);
-                better.map_or((target.scope, wider), |own| (Scope::Thread, own))
+        *scope = if task.is_some() { Scope::Thread } else { target.scope };
+        match task {
+            Some(task) => onto(window, &[Subject::Task(task)]),
+            None => onto(window, &target.subjects),
+        }
+        if task.is_some() && window.coverage < ENOUGH {
+            let mut wider = Window::default();
+            onto(&mut wider, &target.subjects);
+            if wider.coverage >= window.coverage {
+                (*scope, *window) = (target.scope, wider);
             }
-        };
-        let hints = self.hints(target, scope, &window, start, end);
-        Seen { scope, window, hints }
+        }
+        *hints = self.hints(target, *scope, window, start, end);
     }
 
     fn mesh(&self, target: &Match, start: Wall, end: Wall) -> MeshDelay {

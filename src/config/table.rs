@@ -59,7 +59,7 @@ const GRPC_SERVER: &[Key] = &[
     key("endpoint", "Address listened on.", Kind::Address(Address::Listen), Is("localhost:4317")),
     key(
         "max_recv_msg_size_mib",
-        "Largest message after inflation, MiB. Larger ones are refused with RESOURCE_EXHAUSTED.",
+        "Largest message after inflation, MiB. Larger ones are refused with RESOURCE_EXHAUSTED, and so are those past 4 MiB that were compressed better than 256 to one.",
         Kind::Count { least: 1, most: 2047 },
         Is("4"),
     ),
@@ -108,7 +108,7 @@ const HTTP_SERVER: &[Key] = &[
     key("endpoint", "Address listened on.", Kind::Address(Address::Listen), Is("localhost:4318")),
     key(
         "max_request_body_size",
-        "Largest body after inflation, bytes. Larger ones are refused with 413.",
+        "Largest body after inflation, bytes. Larger ones are refused with 413, and so are those past 4 MiB that were compressed better than 256 to one.",
         Kind::Count { least: 1, most: 2_147_483_647 },
         Is("20971520"),
     ),

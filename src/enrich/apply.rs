@@ -147,7 +147,7 @@ impl Asked<'_> {
                 look.mesh(start, end)
             }
             Self::View(view, _) => {
-                *seen = view.seen(target, start, end, span.thread());
+                view.seen(seen, target, start, end, span.thread());
                 view.mesh(target, start, end)
             }
         }

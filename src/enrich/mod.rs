@@ -47,8 +47,9 @@ pub trait NodeView {
     }
 
     /// Both at once, with what else is known of whom the window describes: what enrichment asks for.
-    fn seen(&self, target: &Match, start: Wall, end: Wall, thread: Option<u32>) -> Seen {
-        Seen { scope: self.scope(target, thread), window: self.window(target, start, end, thread), hints: Hints::default() }
+    /// Written over what was seen of the span before.
+    fn seen(&self, seen: &mut Seen, target: &Match, start: Wall, end: Wall, thread: Option<u32>) {
+        *seen = Seen { scope: self.scope(target, thread), window: self.window(target, start, end, thread), hints: Hints::default() };
     }
 
     /// CPU wait of a mesh pod's application and of its proxy between two instants; absent where there is no proxy.
@@ -90,7 +91,7 @@ struct OneByOne<'v, V: ?Sized> {
 
 impl<V: NodeView + ?Sized> Look for OneByOne<'_, V> {
     fn seen(&mut self, seen: &mut Seen, start: Wall, end: Wall) {
-        *seen = self.view.seen(self.target, start, end, None);
+        self.view.seen(seen, self.target, start, end, None);
     }
 
     fn mesh(&self, start: Wall, end: Wall) -> MeshDelay {

@@ -1,15 +1,22 @@
 //! What a span asks: the window of one subject, or of several as one.
 
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
 use super::chunk::Cut;
 use super::clock::Newest;
 use super::entry::Entry;
 use super::frame::Frame;
-use super::merge::merge;
-use super::overlay::{Events, View, union};
+use super::merge;
+use super::overlay::{Events, USUAL_VIEWS, View, union};
 use super::slice::{Near, between_onto, share};
 use super::store::Store;
 use super::tally::{Blames, Pick, Picks};
 use crate::model::{Culprit, DelayKind, Mono, Stall, Subject, Wall, Window};
+
+/// Clocks whose offset did not change agree to this.
+const AGREED_NS: u64 = 1_000_000;
 
 /// Of all waiting, a culprit that is named has at least this share.
 const LEAST_SHARE: f64 = 0.1;
@@ -26,13 +33,32 @@ impl Store {
     /// running is taken into account, which [`merge`] cannot.
     #[must_use]
     pub fn window_of(&self, subjects: &[Subject], start: Wall, end: Wall) -> Window {
-        if start.0 == 0 || end < start {
-            return Window::default();
+        let mut window = Window::default();
+        self.window_onto(&mut window, subjects, start, end);
+        window
+    }
+
+    /// The same, written over what was told of another span.
+    pub fn window_onto(&self, window: &mut Window, subjects: &[Subject], start: Wall, end: Wall) {
+        let Some((from, to, agreed)) = self.between(start, end) else { return window.clear() };
+        self.window_onto_mono(window, subjects, from, to);
+        if agreed == 0.0 {
+            window.clear();
         }
-        match (self.to_mono(start), self.to_mono(end)) {
-            (Some(start), Some(end)) => self.window_of_mono(subjects, start, end),
-            _ => Window::default(),
+        window.coverage *= agreed;
+    }
+
+    /// When that was, and how far the clocks agree on how long it took: of a span across a step of the wall clock nobody knows
+    /// whether its sender looked at that or measured how long it took. `None` where it cannot be known when it was.
+    fn between(&self, start: Wall, end: Wall) -> Option<(Mono, Mono, f64)> {
+        let (from, to) = self.to_mono(start).zip(self.to_mono(end)).filter(|_| start.0 > 0 && start <= end)?;
+        let oldest = self.oldest();
+        if self.clock.occurred_twice(start, oldest) || self.clock.occurred_twice(end, oldest) {
+            return None;
         }
+        let (told, was) = (end.since(start), to.since(from));
+        let agreed = if told.abs_diff(was) <= AGREED_NS { 1.0 } else { share(told.min(was), told.max(was)) };
+        Some((from, to, agreed))
     }
 
     /// [`Store::window`] between two instants of the readings' own clock.
@@ -44,12 +70,16 @@ impl Store {
     /// [`Store::window_of`] between two instants of the readings' own clock.
     #[must_use]
     pub fn window_of_mono(&self, subjects: &[Subject], start: Mono, end: Mono) -> Window {
-        if start > end {
-            return Window::default();
-        }
+        let mut window = Window::default();
+        self.window_onto_mono(&mut window, subjects, start, end);
+        window
+    }
+
+    fn window_onto_mono(&self, window: &mut Window, subjects: &[Subject], start: Mono, end: Mono) {
         match subjects {
-            [only] => self.one(*only, self.entries.get(only), start, end),
-            several => self.several(several, start, end),
+            _ if start > end => window.clear(),
+            [only] => self.one_onto(window, (*only, self.entries.get(only)), start, end, &mut Near::default()),
+            several => self.several_onto(window, several, &self.names.keys_of(several), start, end),
         }
     }
 
@@ -60,18 +90,13 @@ impl Store {
             [only] => Some((*only, self.entries.get(only))),
             _ => None,
         };
-        Look { store: self, subjects, only, clock: self.clock.newest(), near: Near::default(), asked: false, frame: None }
-    }
-
-    fn one(&self, subject: Subject, entry: Option<&Entry>, start: Mono, end: Mono) -> Window {
-        let mut window = Window::default();
-        self.one_onto(&mut window, (subject, entry), start, end, &mut Near::default());
-        window
+        let own = if only.is_some() { Vec::new() } else { self.names.keys_of(subjects) };
+        Look { store: self, subjects, own, only, clock: self.clock.newest(), near: Near::default(), asked: false, frame: None }
     }
 
     /// The same, written where it is wanted.
     fn one_onto(&self, window: &mut Window, (subject, entry): (Subject, Option<&Entry>), start: Mono, end: Mono, near: &mut Near) {
-        *window = Window::default();
+        window.clear();
         if is_unknown(subject, entry) {
             return;
         }
@@ -97,7 +122,7 @@ impl Store {
 
     fn tell_whose(&self, window: &mut Window, events: &Events<'_>, picks: &Picks<'_>) {
         self.blame(window, |blames| events.blame(blames), &[]);
-        window.stalls = self.stalls_of(picks);
+        self.tell_stalls_of(window, picks);
     }
 
     /// The windows like this one of somebody of whom something is read.
@@ -123,20 +148,22 @@ impl Store {
         polled
     }
 
-    fn several(&self, subjects: &[Subject], start: Mono, end: Mono) -> Window {
+    /// `own`: the numbers under which these run.
+    fn several_onto(&self, window: &mut Window, subjects: &[Subject], own: &[u32], start: Mono, end: Mono) {
+        window.clear();
         let view_of = |subject: &Subject| self.view(*subject, self.entries.get(subject), start, end);
-        let mut views: Vec<Option<View<'_>>> = subjects.iter().map(view_of).collect();
-        let own = self.names.keys_of(subjects);
-        let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, &own);
-        let mut window_of = |view: &mut Option<View<'_>>| view.as_mut().map(|view| view.window(&mut picks)).unwrap_or_default();
-        let mut merged = merge(views.iter_mut().map(&mut window_of).collect());
-        let seen: Vec<View<'_>> = views.into_iter().flatten().filter(View::has_events).collect();
-        if !seen.is_empty() && seen.len() == subjects.len() {
-            merged.stalled_ns = Some(union(seen.iter().map(View::parts).collect()));
-            self.blame(&mut merged, |blames| seen.iter().for_each(|view| view.blame(blames)), &own);
-            merged.stalls = self.stalls_of(&picks);
+        let mut views: SmallVec<[Option<View<'_>>; USUAL_VIEWS]> = subjects.iter().map(view_of).collect();
+        let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, own);
+        for (place, view) in views.iter_mut().enumerate() {
+            let one = view.as_mut().map(|view| view.window(&mut picks)).unwrap_or_default();
+            if place == 0 { window.become_like(&one) } else { merge::add(window, one) }
         }
-        merged
+        let seen = || views.iter().flatten().filter(|view| view.has_events());
+        if !views.is_empty() && seen().count() == views.len() {
+            window.stalled_ns = Some(union(seen().map(View::parts)));
+            self.blame(window, |blames| seen().for_each(|view| view.blame(blames)), own);
+            self.tell_stalls_of(window, &picks);
+        }
     }
 
     /// What is known of a subject.
@@ -175,12 +202,12 @@ impl Store {
         let Some((key, ns)) = blames.largest() else { return };
         let share = share(ns, waited);
         if share >= LEAST_SHARE {
-            window.culprit = self.names.name(key).map(|name| Culprit { name: name.to_owned(), share });
+            window.culprit = self.names.name(key).map(|name| Culprit { name: Arc::clone(name), share });
         }
     }
 
-    fn stalls_of(&self, picks: &Picks<'_>) -> Vec<Stall> {
-        let name = |key: Option<u32>| key.and_then(|key| self.names.name(key)).map(str::to_owned);
+    fn tell_stalls_of(&self, window: &mut Window, picks: &Picks<'_>) {
+        let name = |key: Option<u32>| key.and_then(|key| self.names.name(key)).map(Arc::clone);
         let stall = |pick: &Pick| Stall {
             begin: Mono(pick.begin),
             began: Mono(pick.began),
@@ -189,7 +216,8 @@ impl Store {
             kind: pick.kind,
             culprit: name(pick.culprit),
         };
-        picks.as_slice().iter().map(stall).collect()
+        window.stalls.clear();
+        window.stalls.extend(picks.as_slice().iter().map(stall));
     }
 }
 
@@ -198,6 +226,8 @@ impl Store {
 pub struct Look<'s> {
     store: &'s Store,
     subjects: &'s [Subject],
+    /// Of several: the numbers under which they run.
+    own: Vec<u32>,
     /// Of one subject alone: what is known of it.
     only: Option<(Subject, Option<&'s Entry>)>,
     clock: Option<Newest>,
@@ -213,7 +243,8 @@ impl<'s> Look<'s> {
         let mono = self.clock.and_then(|clock| Some((clock.to_mono(start)?, clock.to_mono(end)?)));
         match (self.only, mono) {
             (Some(only), Some((from, to))) if start.0 > 0 && from <= to => self.one_onto(window, only, from, to),
-            _ => *window = self.store.window_of(self.subjects, start, end),
+            (None, Some((from, to))) if start.0 > 0 && from <= to => self.store.several_onto(window, self.subjects, &self.own, from, to),
+            _ => self.store.window_onto(window, self.subjects, start, end),
         }
     }
 
@@ -405,10 +436,10 @@ mod tests {
             store.record_wait(&[TASK], one);
         }
         let culprit = |start, end| window(&store, TASK, start, end).culprit.map(|culprit| (culprit.name, culprit.share));
-        assert_eq!(culprit(100, 200), Some(("cron".to_owned(), 0.1)));
+        assert_eq!(culprit(100, 200), Some(("cron".into(), 0.1)));
         assert_eq!((culprit(300, 400), culprit(500, 600)), (None, None));
         let stall = |start, end| window(&store, TASK, start, end).stalls[0].culprit.clone();
-        assert_eq!((stall(150, 180), stall(500, 600)), (Some("cron".to_owned()), None));
+        assert_eq!((stall(150, 180), stall(500, 600)), (Some("cron".into()), None));
     }
 
     #[test]

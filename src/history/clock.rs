@@ -10,6 +10,9 @@ use crate::model::{Mono, Wall};
 /// Offsets nearer than this are one offset: the noise of the two clock reads.
 const TOLERANCE_NS: i128 = 100_000;
 
+/// A time that occurred twice is known this well all the same.
+const NEAR_NS: u64 = 10_000_000;
+
 /// Most offsets remembered. A clock that drifts by 500 ppm against the other makes one per 200 ms.
 const MAX_ERAS: usize = 1024;
 
@@ -24,7 +27,7 @@ struct Era {
     last: u64,
 }
 
-/// The offset that holds now, since when it does, and until when that was seen.
+/// The offset that holds now, since when it does and its times occurred but once, and until when that was seen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Newest {
     offset: u64,
@@ -33,7 +36,7 @@ pub(super) struct Newest {
 }
 
 impl Newest {
-    /// As [`Clock::to_mono`]; `None` where another offset may have held.
+    /// As [`Clock::to_mono`]; `None` where another offset may have held, or held when this time occurred before.
     #[inline]
     pub(super) fn to_mono(self, wall: Wall) -> Option<Mono> {
         wall.0.checked_sub(self.offset).filter(|instant| (self.from..=self.until).contains(instant)).map(Mono)
@@ -100,10 +103,23 @@ impl Clock {
         if beyond > i128::from(newest.last) { u64::try_from(beyond).ok().map(Mono) } else { self.skipped(wall) }
     }
 
+    /// Whether this time occurred twice since `oldest`, so that it is not known which one is meant.
+    pub(super) fn occurred_twice(&self, wall: Wall, oldest: Mono) -> bool {
+        let Some(Mono(latest)) = self.to_mono(wall).filter(|_| self.eras.len() > 1) else { return false };
+        let held = |(number, (era, next)): (usize, (&Era, &Era))| {
+            let instant = i128::from(wall.0) - era.offset;
+            let has_been = instant >= self.since(number).max(i128::from(oldest.0)) && instant <= i128::from(next.first);
+            has_been && instant < i128::from(latest.saturating_sub(NEAR_NS))
+        };
+        self.eras.iter().zip(self.eras.iter().skip(1)).enumerate().any(held)
+    }
+
     /// The newest offset, for many questions one after the other.
     pub(super) fn newest(&self) -> Option<Newest> {
         let era = self.eras.back()?;
-        let from = self.since(self.eras.len().checked_sub(1)?);
+        let earlier = self.eras.iter().zip(self.eras.iter().skip(1));
+        let occurred = earlier.map(|(earlier, next)| i128::from(next.first) + earlier.offset - era.offset).max();
+        let from = self.since(self.eras.len().checked_sub(1)?).max(occurred.unwrap_or(0));
         Some(Newest { offset: u64::try_from(era.offset).ok()?, from: u64::try_from(from).ok()?, until: era.last })
     }
 
@@ -213,6 +229,26 @@ mod tests {
         check(&clock, 14_900_000_000, 0, Some(15_900_000_000));
         run(&mut clock, 161, 161, -SECOND.cast_signed());
         check(&clock, 15_050_000_000, 0, Some(16_050_000_000));
+    }
+
+    #[test]
+    fn a_time_is_ambiguous_where_it_occurred_twice_and_both_are_remembered() {
+        let mut clock = Clock::default();
+        run(&mut clock, 100, 150, 0);
+        let twice = |clock: &Clock, tenth: u64, oldest: u64| clock.occurred_twice(Wall(BASE + tenth * SECOND / 10), Mono(oldest * SECOND));
+        assert!(!twice(&clock, 145, 0), "no step");
+        run(&mut clock, 151, 190, -SECOND.cast_signed());
+        for (tenth, expected) in [(139, false), (142, true), (149, true), (152, false), (170, false)] {
+            assert_eq!(twice(&clock, tenth, 0), expected, "{tenth}");
+            let newest = clock.newest().and_then(|newest| newest.to_mono(Wall(BASE + tenth * SECOND / 10)));
+            assert!(newest.is_none() || !expected, "{tenth}");
+        }
+        assert!(!twice(&clock, 145, 15), "the first of them is out of history");
+        assert!(clock.newest().unwrap().to_mono(Wall(BASE + 17 * SECOND)).is_some());
+        let mut jitter = Clock::default();
+        run(&mut jitter, 100, 150, 0);
+        run(&mut jitter, 151, 160, -5_000_000);
+        assert!(!jitter.occurred_twice(Wall(BASE + 15 * SECOND - 1_000_000), Mono(0)), "known to 5 ms");
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl<'s> Same<'s> {
     /// Writes what is the same and what readings answer; tells what answers the rest.
     #[inline]
     pub(super) fn onto(&self, window: &mut Window, start: Mono, end: Mono) -> Option<Events<'s>> {
-        window.clone_from(&self.window);
+        window.become_like(&self.window);
         match &self.answers {
             Answers::Waits(waits, sight) => Some(Events::of_all(waits, sight, Cut { start: start.0, end: end.0 })),
             Answers::Readings(series, around) => {

@@ -9,12 +9,14 @@ use crate::model::{DelayKind, Window};
 pub fn merge(windows: Vec<Window>) -> Window {
     let mut windows = windows.into_iter();
     let Some(first) = windows.next() else { return Window::default() };
-    let mut merged = windows.fold(first, add);
+    let mut merged = first;
+    windows.for_each(|window| add(&mut merged, window));
     merged.stalls.sort_by_key(|stall| std::cmp::Reverse(stall.duration_ns));
     merged
 }
 
-fn add(mut sum: Window, other: Window) -> Window {
+/// The same for one more.
+pub(super) fn add(sum: &mut Window, other: Window) {
     for kind in DelayKind::ALL {
         sum.delay_ns.set(kind, both(sum.delay_ns.get(kind), other.delay_ns.get(kind)));
     }
@@ -36,7 +38,6 @@ fn add(mut sum: Window, other: Window) -> Window {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     };
-    sum
 }
 
 fn both(a: Option<u64>, b: Option<u64>) -> Option<u64> {

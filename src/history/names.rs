@@ -1,6 +1,7 @@
 //! What culprits are called. Bounded: past it those told of longest ago lose their names.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::model::{CulpritKey, Subject};
 
@@ -12,7 +13,7 @@ const MAX_NAME_LEN: usize = 256;
 
 #[derive(Debug)]
 struct Named {
-    name: Box<str>,
+    name: Arc<str>,
     subject: Option<Subject>,
     told: u64,
 }
@@ -48,8 +49,8 @@ impl Names {
         self.bytes = self.by_key.values().map(|named| named.name.len()).sum();
     }
 
-    pub(super) fn name(&self, key: u32) -> Option<&str> {
-        self.by_key.get(&key).map(|named| &*named.name)
+    pub(super) fn name(&self, key: u32) -> Option<&Arc<str>> {
+        self.by_key.get(&key).map(|named| &named.name)
     }
 
     /// The numbers under which these run.
@@ -81,7 +82,7 @@ mod tests {
             names.tell(CulpritKey(key), &"x".repeat(300), None);
             assert!(names.by_key.len() <= MOST);
         }
-        assert_eq!((names.name(0), names.name(9_999).map(str::len)), (None, Some(256)));
+        assert_eq!((names.name(0), names.name(9_999).map(|name| name.len())), (None, Some(256)));
         assert!(names.heap() < 2 << 20, "{}", names.heap());
         assert_eq!(names.bytes, names.by_key.len() * 256);
     }
@@ -92,6 +93,6 @@ mod tests {
         let subject = Subject::Container(ContainerKey(1));
         names.tell(CulpritKey(4), "before", None);
         names.tell(CulpritKey(4), "after", Some(subject));
-        assert_eq!((names.name(4), names.bytes, names.keys_of(&[subject])), (Some("after"), 5, vec![4]));
+        assert_eq!((names.name(4).map(|name| &**name), names.bytes, names.keys_of(&[subject])), (Some("after"), 5, vec![4]));
     }
 }

@@ -1,5 +1,7 @@
 //! One answer out of both: single waits where they were seen, polled totals for everything else.
 
+use smallvec::SmallVec;
+
 use super::chunk::Cut;
 use super::sight::{Seen, Sight};
 use super::slice::share;
@@ -9,6 +11,9 @@ use crate::model::{DelayKind, EventFields, Evidence, Subject, Window};
 
 /// Of a window, one part in this many must have been seen, or it is judged by what was polled.
 const LEAST_SEEN_PART: u64 = 2;
+
+/// As many subjects are looked at together without memory from the heap: hardly a pod has more containers.
+pub(super) const USUAL_VIEWS: usize = 8;
 
 /// Least coverage with which polled kinds stand beside seen ones. Below, they are absent rather than far too small.
 const LEAST_POLLED: f64 = 0.5;
@@ -129,7 +134,7 @@ impl<'a> Events<'a> {
     pub(super) fn onto(&self, window: &mut Window, polled: bool, picks: &mut Picks<'_>) {
         let polled = polled && window.coverage >= LEAST_POLLED;
         if !polled {
-            *window = Window::default();
+            window.clear();
         }
         let seen = if self.length == 0 { 1.0 } else { share(self.seen.ns, self.length) };
         let found = self.waits.map(|waits| waits.find(self.cut, picks)).unwrap_or_default();
@@ -190,8 +195,9 @@ fn waited(measured: Measured, rest: Option<u64>) -> u64 {
 }
 
 /// Time in which any of several waits: `parts` of each by begin.
-pub(super) fn union(mut parts: Vec<impl Iterator<Item = (u64, u64)>>) -> u64 {
-    let mut heads: Vec<Option<(u64, u64)>> = parts.iter_mut().map(Iterator::next).collect();
+pub(super) fn union(parts: impl Iterator<Item: Iterator<Item = (u64, u64)>>) -> u64 {
+    let mut parts: SmallVec<[_; USUAL_VIEWS]> = parts.collect();
+    let mut heads: SmallVec<[Option<(u64, u64)>; USUAL_VIEWS]> = parts.iter_mut().map(Iterator::next).collect();
     let (mut stalled, mut until) = (0, 0);
     let next = |heads: &[Option<(u64, u64)>]| heads.iter().enumerate().filter_map(|(place, head)| Some(((*head)?, place))).min();
     while let Some(((begin, end), place)) = next(&heads) {

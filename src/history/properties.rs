@@ -232,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn a_clock_step_moves_no_stall(step in -7_200i64..7_200, at_tenth in 20..80u64) {
+    fn a_clock_step_moves_no_stall(step in prop_oneof![-7_200i64..7_200, -6i64..6], at_tenth in 20..80u64) {
         let base = 1_700_000_000 * SECOND;
         let mut store = Store::new(settings());
         let wall = |mono: u64, shift: i64| Wall((base + mono).checked_add_signed(shift * SECOND.cast_signed()).unwrap());
@@ -247,13 +247,39 @@ proptest! {
         let edge = |tenth: u64| wall(START + tenth * 100 * MILLISECOND, shift_at(tenth));
         let of = |from: u64, to: u64| store.window(ONE, edge(from), edge(to));
         let window = of(50, 60);
-        let repeated = u64::try_from((-step).max(0)).unwrap() * 10;
-        if edge(60) < edge(50) {
-            prop_assert_eq!(window, Window::default(), "reversed times");
-        } else if repeated == 0 || repeated > 100 || at_tenth <= 50 || at_tenth > 60 + repeated {
-            // Times that the clock showed twice are ambiguous; these are clear of them.
-            prop_assert_eq!((cpu(&window), window.coverage), (700 * MILLISECOND, 1.0));
+        // When the clock showed it: before the step, and after it.
+        let stepped = i128::from(START + at_tenth * 100 * MILLISECOND);
+        let oldest = i128::from(START + 9_900 * MILLISECOND).saturating_sub(120 * i128::from(SECOND)).max(0);
+        let is_ambiguous = |edge: Wall| {
+            let before = i128::from(edge.0) - i128::from(base);
+            let after = before - i128::from(step) * i128::from(SECOND);
+            let has_been = i128::from(START + 9_900 * MILLISECOND);
+            step != 0 && (oldest..=stepped).contains(&before) && (stepped - i128::from(100 * MILLISECOND)..=has_been).contains(&after) && before < after
+        };
+        if edge(60) < edge(50) || is_ambiguous(edge(50)) || is_ambiguous(edge(60)) {
+            prop_assert_eq!(window, Window::default(), "reversed times, or such as have been twice");
+        } else {
+            let told = edge(60).since(edge(50)) as f64 / SECOND as f64;
+            prop_assert_eq!(cpu(&window), 700 * MILLISECOND);
+            prop_assert!((window.coverage - told.min(1.0) / told.max(1.0)).abs() < 1e-9, "{} of {told} s", window.coverage);
         }
         prop_assert!(cpu(&of(0, 99)) <= 700 * MILLISECOND);
+    }
+
+    #[test]
+    fn of_a_time_that_never_was_nothing_is_known(step in 2..7_200u64, begin in 0.0..1.0f64, length in 0.0..1.0f64) {
+        let base = 1_700_000_000 * SECOND;
+        let mut store = Store::new(settings());
+        for tenth in 0..100u64 {
+            let mono = START + tenth * 100 * MILLISECOND;
+            store.observe_clock(Mono(mono), Wall(base + mono + if tenth < 50 { 0 } else { step * SECOND }));
+            store.record(reading(mono, Some(tenth * 70 * MILLISECOND), None, None, 1));
+        }
+        let skipped = (step * SECOND - 200 * MILLISECOND) as f64;
+        let from = base + START + 5_100 * MILLISECOND + (skipped * begin) as u64;
+        let to = from + (skipped * (1.0 - begin) * length) as u64;
+        if to > from + 2 * MILLISECOND {
+            prop_assert_eq!(store.window(ONE, Wall(from), Wall(to)), Window::default());
+        }
     }
 }

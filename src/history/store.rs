@@ -87,6 +87,11 @@ impl Store {
         self.stalls = stalls;
     }
 
+    /// Before it, nothing is kept.
+    pub(super) fn oldest(&self) -> Mono {
+        Mono(self.now.saturating_sub(nanoseconds(self.settings.retention)))
+    }
+
     /// Adds a reading. A subject's first one is its baseline. One that is not newer than the subject's newest is ignored.
     pub fn record(&mut self, reading: Reading) {
         let spacing = nanoseconds(MIN_SPACING.min(self.settings.resolution));

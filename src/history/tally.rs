@@ -1,9 +1,14 @@
 //! What a window adds up: sums, the longest waits, who ran meanwhile. Fixed in size: asking allocates no more than it tells.
 
+use smallvec::SmallVec;
+
 use crate::model::DelayKind;
 
 /// Most waits told of one window.
 pub(super) const MOST_PICKS: usize = 128;
+
+/// As many need no memory from the heap.
+const USUAL_PICKS: usize = 16;
 
 /// Culprits counted side by side. Whoever ran for more than one part in `MOST_BLAMED` + 1 of the time is among them.
 const MOST_BLAMED: usize = 32;
@@ -59,7 +64,7 @@ impl Pick {
 /// The longest waits of a window, longest first.
 #[derive(Debug)]
 pub(super) struct Picks<'a> {
-    picks: Vec<Pick>,
+    picks: SmallVec<[Pick; USUAL_PICKS]>,
     most: usize,
     least_ns: u64,
     /// Culprits who belong to those asked about: they are none.
@@ -68,7 +73,7 @@ pub(super) struct Picks<'a> {
 
 impl<'a> Picks<'a> {
     pub(super) fn new(most: usize, least_ns: u64, own: &'a [u32]) -> Self {
-        Self { picks: Vec::new(), most: most.min(MOST_PICKS), least_ns: least_ns.max(1), own }
+        Self { picks: SmallVec::new(), most: most.min(MOST_PICKS), least_ns: least_ns.max(1), own }
     }
 
     /// Whether a wait of this length and begin can be among them, or a later and shorter one.
@@ -82,9 +87,6 @@ impl<'a> Picks<'a> {
         let place = self.picks.partition_point(|longer| longer.before(&pick));
         if place >= self.most {
             return;
-        }
-        if self.picks.is_empty() {
-            self.picks.reserve_exact(self.most);
         }
         self.picks.truncate(self.most - 1);
         self.picks.insert(place, pick);

@@ -136,7 +136,7 @@ fn shape(window: &Window) -> Naive {
         neighbor: window.neighbor_ns.unwrap(),
         stalled: window.stalled_ns.unwrap(),
         longest: window.longest_wait_ns.unwrap(),
-        culprit: window.culprit.as_ref().map(|culprit| (culprit.name.clone(), (culprit.share * waited[0] as f64).round() as u64)),
+        culprit: window.culprit.as_ref().map(|culprit| (culprit.name.to_string(), (culprit.share * waited[0] as f64).round() as u64)),
         stalls: window.stalls.iter().map(|stall| (stall.duration_ns, stall.begin.0, stall.kind)).collect(),
     }
 }
@@ -389,8 +389,8 @@ proptest! {
         prop_assert!(found.own >= expected.own);
         (found.own, found.neighbor, expected.own, expected.neighbor) = (0, 0, 0, 0);
         prop_assert_eq!(found, expected);
-        let named_own = |name: &Option<String>| name.as_deref().is_some_and(|name| name == "culprit 1" || name == "culprit 2");
-        prop_assert!(!merged.stalls.iter().any(|stall| named_own(&stall.culprit)));
+        let named_own = |name: Option<&str>| name.is_some_and(|name| name == "culprit 1" || name == "culprit 2");
+        prop_assert!(!merged.stalls.iter().any(|stall| named_own(stall.culprit.as_deref())));
     }
 
 }

@@ -65,7 +65,7 @@ impl Counters {
 
     pub(super) fn count(&self, problem: &Problem) {
         match problem {
-            Problem::TooLarge { .. } => &self.too_large,
+            Problem::TooLarge { .. } | Problem::Swollen { .. } => &self.too_large,
             Problem::OverBudget(_) => &self.over_budget,
             Problem::Slow | Problem::Gone => &self.incomplete,
             Problem::Stopping | Problem::Closing => &self.stopping,

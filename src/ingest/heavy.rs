@@ -75,7 +75,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_becomes_long_is_inflated_beside_the_runtime_whatever_it_announces() {
-        const LIMIT: usize = 8 << 20;
+        const LIMIT: usize = 4 << 20;
         let gzip = |bytes: usize| {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             std::io::Write::write_all(&mut encoder, &vec![0; bytes]).unwrap();

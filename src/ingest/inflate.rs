@@ -18,8 +18,11 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 const FIRST_PIECE: usize = 16 * 1024;
 /// Bytes of a gzip trailer that hold the inflated length (RFC 1952 §2.3.1).
 const GZIP_LENGTH_BYTES: usize = 4;
-/// Deflate cannot make more than this out of one byte (RFC 1951: 258 bytes from two codes of one bit).
-const DEFLATE_RATIO: usize = 1032;
+/// What becomes longer than this, the largest message gRPC's receivers take by default …
+const ANY_RATIO: usize = 4 << 20;
+/// … may be so many times as long as it was compressed: telemetry is 5 to 50 times as long, deflate's most is 1 032
+/// (RFC 1951: 258 bytes from two codes of one bit), zstd's far more.
+const MAX_RATIO: usize = 256;
 
 /// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,21 +55,36 @@ pub fn inflate(coding: Coding, body: Bytes, limit: usize, ticket: &mut Ticket) -
     if coding == Coding::Identity || body.is_empty() {
         return Ok(body);
     }
-    let broken = |why: std::io::Error| Problem::Broken(format!("body is not valid {coding:?}: {why}"));
-    let mut out = Output { bytes: Vec::new(), limit, announced: announced(coding, &body).unwrap_or(FIRST_PIECE), ticket };
-    match coding {
-        Coding::Identity => {}
-        Coding::Gzip => out.fill(MultiGzDecoder::new(&*body), broken)?,
-        Coding::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(&*body).map_err(broken)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
-            out.fill(decoder, broken)?;
-        }
+    let by_ratio = believable(body.len()).max(ANY_RATIO);
+    let announced = announced(coding, &body).unwrap_or(FIRST_PIECE);
+    let mut out = Output { bytes: Vec::new(), limit: limit.min(by_ratio), announced, ticket };
+    let done = undo(coding, &body, &mut out);
+    match done {
+        Err(Problem::TooLarge { .. }) if by_ratio < limit => Err(Problem::Swollen { limit: by_ratio }),
+        done => done.map(|()| out.finish()),
     }
-    Ok(out.finish())
 }
 
-/// The inflated length the body announces, where it does and where that is possible. Only a hint.
+fn undo(coding: Coding, body: &[u8], out: &mut Output<'_>) -> Result<(), Problem> {
+    let broken = |why: std::io::Error| Problem::Broken(format!("body is not valid {coding:?}: {why}"));
+    match coding {
+        Coding::Identity => Ok(()),
+        Coding::Gzip => out.fill(MultiGzDecoder::new(body), broken),
+        Coding::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(broken)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
+            out.fill(decoder, broken)
+        }
+    }
+}
+
+/// The longest that so many bytes of anything become.
+fn believable(wire: usize) -> usize {
+    wire.saturating_mul(MAX_RATIO)
+}
+
+/// The inflated length the body announces, where it does and where that can be believed. Only a hint: who announces more than
+/// his bytes become has no room made for it.
 pub fn announced(coding: Coding, body: &[u8]) -> Option<usize> {
     let length = match coding {
         Coding::Gzip => {
@@ -76,8 +94,7 @@ pub fn announced(coding: Coding, body: &[u8]) -> Option<usize> {
         Coding::Zstd => usize::try_from(zstd::zstd_safe::get_frame_content_size(body).ok()??).ok()?,
         Coding::Identity => return None,
     };
-    let possible = coding == Coding::Zstd || length <= body.len().saturating_mul(DEFLATE_RATIO);
-    possible.then_some(length)
+    (length <= believable(body.len())).then_some(length)
 }
 
 struct Output<'t> {
@@ -135,7 +152,7 @@ mod tests {
     const LIMIT: usize = 100_000;
 
     fn gzip(body: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         encoder.write_all(body).unwrap();
         encoder.finish().unwrap()
     }
@@ -179,6 +196,38 @@ mod tests {
             let bomb = pack(&vec![0; 30_000_000]);
             assert_eq!(run(coding, bomb, 1 << 26).unwrap_err(), Problem::TooLarge { limit: LIMIT }, "{coding:?}");
         }
+    }
+
+    #[test]
+    fn what_swells_beyond_belief_stops_at_four_mebibytes() {
+        const ROOM: usize = 64 << 20;
+        let inflated = |coding, body: Vec<u8>| {
+            let budget = Budget::new(ROOM);
+            let mut ticket = Share::new(&budget).ticket();
+            inflate(coding, Bytes::from(body), 20 << 20, &mut ticket).map(|bytes| bytes.len())
+        };
+        for (coding, pack) in PACKS {
+            assert_eq!(inflated(coding, pack(&vec![0; ANY_RATIO])), Ok(ANY_RATIO), "{coding:?}");
+            let swollen = pack(&vec![0; ANY_RATIO + 1]);
+            assert!(believable(swollen.len()) < ANY_RATIO);
+            assert_eq!(inflated(coding, swollen), Err(Problem::Swollen { limit: ANY_RATIO }), "{coding:?}");
+            // Every 200th byte cannot be foreseen.
+            let dense: Vec<u8> =
+                (0..6_u32 << 20).map(|at| if at % 200 == 0 { (at.wrapping_mul(2_654_435_761) >> 24) as u8 } else { 0 }).collect();
+            assert_eq!(inflated(coding, pack(&dense)), Ok(dense.len()), "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn a_few_bytes_that_announce_megabytes_get_no_room_for_them() {
+        let mut frame = zstd_sized(&vec![0; 18 << 20]);
+        frame.truncate(40);
+        let budget = Budget::new(64 * 1024);
+        let mut ticket = Share::new(&budget).ticket();
+        let problem = inflate(Coding::Zstd, Bytes::from(frame), 20 << 20, &mut ticket).unwrap_err();
+        assert!(matches!(problem, Problem::Broken(_) | Problem::OverBudget(_)), "{problem:?}");
+        assert_eq!(announced(Coding::Zstd, &zstd_sized(&[7; 1_000])), Some(1_000));
+        assert_eq!(announced(Coding::Zstd, &zstd_sized(&vec![7; 1 << 20])), None);
     }
 
     #[test]

@@ -13,6 +13,11 @@ pub enum Problem {
         /// In bytes.
         limit: usize,
     },
+    /// Compressed better than telemetry is, and larger than what is taken of such.
+    Swollen {
+        /// In bytes.
+        limit: usize,
+    },
     /// No room for it now.
     OverBudget(OverBudget),
     /// Its body did not arrive in time.
@@ -54,6 +59,12 @@ impl Problem {
                 Code::ResourceExhausted,
                 format!("request is larger than {limit} bytes after inflation: send smaller batches or raise the receiver's limit"),
             ),
+            Self::Swollen { limit } => Refusal::new(
+                Code::ResourceExhausted,
+                format!(
+                    "request is larger than {limit} bytes after inflation, and was compressed better than 256 to one: send smaller batches"
+                ),
+            ),
             Self::OverBudget(which) => (*which).into(),
             Self::Slow => Refusal::new(Code::DeadlineExceeded, "the request's body did not arrive in time"),
             Self::Gone => Refusal::new(Code::Cancelled, "the request's body broke off"),
@@ -78,7 +89,7 @@ impl Problem {
     #[must_use]
     pub fn http_status(&self) -> Option<StatusCode> {
         match self {
-            Self::TooLarge { .. } => Some(StatusCode::PAYLOAD_TOO_LARGE),
+            Self::TooLarge { .. } | Self::Swollen { .. } => Some(StatusCode::PAYLOAD_TOO_LARGE),
             Self::Slow => Some(StatusCode::REQUEST_TIMEOUT),
             Self::Gone => Some(StatusCode::BAD_REQUEST),
             Self::UnknownCoding(_) | Self::UnknownType => Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),

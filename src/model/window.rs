@@ -1,5 +1,7 @@
 //! What happened to a subject between two instants: the answer a span gets.
 
+use std::sync::Arc;
+
 use super::{DelayKind, Delays, Evidence, Mono};
 
 /// What the numbers of a span describe (`stallspan.scope`).
@@ -76,7 +78,7 @@ impl Verdict {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Culprit {
     /// `namespace/pod/container`, container name, systemd unit, or `host:<comm>`.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its share of the wait, 0..=1.
     pub share: f64,
 }
@@ -95,7 +97,7 @@ pub struct Stall {
     /// What was waited for.
     pub kind: DelayKind,
     /// Who ran meanwhile, where known.
-    pub culprit: Option<String>,
+    pub culprit: Option<Arc<str>>,
 }
 
 /// Everything known about one subject in one window. Durations in nanoseconds, sums over the subject's tasks.
@@ -127,4 +129,19 @@ pub struct Window {
     pub resolution_ns: u64,
     /// Best evidence used; `None` where there is none.
     pub evidence: Option<Evidence>,
+}
+
+impl Window {
+    /// As the other one, but for stalls and culprit, of which there are none then. The list of stalls keeps its memory: windows
+    /// of many spans are asked for one after the other.
+    pub fn become_like(&mut self, other: &Self) {
+        let mut stalls = std::mem::take(&mut self.stalls);
+        stalls.clear();
+        *self = Self { stalls, culprit: None, ..*other };
+    }
+
+    /// Nothing known; the list of stalls keeps its memory.
+    pub fn clear(&mut self) {
+        self.become_like(&Self::default());
+    }
 }

@@ -84,7 +84,10 @@ fn made_up_window(start: Wall, end: Wall) -> Window {
         throttled_ns: some(8, mix >> 42),
         stalled_ns: some(9, mix >> 44),
         longest_wait_ns: some(10, mix >> 43),
-        culprit: start.0.is_multiple_of(2).then(|| Culprit { name: format!("ns/pod-{}/app", mix % 3), share: (mix % 200) as f64 / 100.0 }),
+        culprit: start
+            .0
+            .is_multiple_of(2)
+            .then(|| Culprit { name: format!("ns/pod-{}/app", mix % 3).into(), share: (mix % 200) as f64 / 100.0 }),
         stalls: (0..mix % 6).map(|index| made_up_stall(index, start, mix)).collect(),
         coverage: [0.0, 0.4, 1.0, 1.5, 1.0, 1.0, f64::NAN, 0.9][(mix >> 20 & 7) as usize],
         resolution_ns: mix >> 50,
@@ -100,6 +103,6 @@ fn made_up_stall(index: u64, start: Wall, mix: u64) -> Stall {
         tid: u32::try_from(mix % 5).unwrap(),
         duration_ns: 4_000_000 - index * 700_000,
         kind: DelayKind::ALL[(mix >> (30 + index) & 7) as usize],
-        culprit: index.is_multiple_of(2).then(|| "host:gzip".to_owned()),
+        culprit: index.is_multiple_of(2).then(|| "host:gzip".into()),
     }
 }
