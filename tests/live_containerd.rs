@@ -14,6 +14,8 @@
     reason = "a test: it drives processes and clocks of its own, and a panic is how it fails"
 )]
 
+#[path = "support/file_agent.rs"]
+mod file_agent;
 #[path = "support/private_containerd.rs"]
 mod private_containerd;
 
@@ -22,10 +24,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use containerd_client::services::v1::containers_client::ContainersClient;
-use containerd_client::services::v1::{Container as Stored, UpdateContainerRequest};
-use containerd_client::tonic::Request;
-use containerd_client::with_namespace;
+use file_agent::{FileAgent, value_of};
 use private_containerd::{DEADLINE, PrivateContainerd};
 use rustix::process::Signal;
 use stallspan::config::meaning::{AssociationRule, AssociationSource, Containerd};
@@ -206,15 +205,7 @@ async fn the_address_of_a_pod_comes_from_its_sandbox() {
     watch.until("the pod is known", |seen| seen.is_live(&web) && seen.is_live(&pause)).await;
     assert_eq!(watch.seen.lock().unwrap().find(&[("k8s.pod.ip", text("10.11.12.13"))]), None);
 
-    let metadata = r#"{"Version":"v1","Metadata":{"IP":"10.11.12.13","Config":{"metadata":{"name":"web-0"}}}}"#;
-    let value = prost_types::Any { type_url: "sandbox.Metadata".to_owned(), value: metadata.as_bytes().to_vec() };
-    let extensions = [("io.cri-containerd.sandbox.metadata".to_owned(), value)].into();
-    let update = UpdateContainerRequest {
-        container: Some(Stored { id: pause.clone(), extensions, ..Stored::default() }),
-        update_mask: Some(prost_types::FieldMask { paths: vec!["extensions".to_owned()] }),
-    };
-    let channel = containerd_client::connect(server.socket()).await.unwrap();
-    ContainersClient::new(channel).update(with_namespace!(update, "k8s.io")).await.unwrap();
+    server.address(&pause, "web-0", "10.11.12.13").await;
 
     watch.until("the address is known", |seen| seen.find(&[("k8s.pod.ip", text("10.11.12.13"))]).is_some()).await;
     let found = watch.seen.lock().unwrap().find(&[("k8s.pod.ip", text("10.11.12.13"))]).unwrap();
@@ -275,67 +266,6 @@ async fn a_containerd_that_hangs_is_told_and_followed_again() {
     assert!(watch.seen.lock().unwrap().is_live(&id));
 }
 
-/// The agent itself, asked over a unix socket, writing to a file.
-struct MeshAgent {
-    child: std::process::Child,
-    directory: tempfile::TempDir,
-}
-
-impl MeshAgent {
-    fn start(server: &PrivateContainerd) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name).display().to_string();
-        let configuration = format!(
-            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: 'unix://{}'}}, http: {{endpoint: 'unix://{}'}}}}}}}}\n\
-             exporters: {{file: {{path: '{}'}}}}\n\
-             containers: {{containerd: {{endpoint: 'unix://{}'}}}}\n\
-             sources: {{collection_interval: 1s}}\n\
-             extensions: {{health_check: {{endpoint: '127.0.0.1:0'}}}}\n\
-             service: {{pipelines: {{traces: {{exporters: [file]}}, metrics: {{exporters: [file]}}}}}}\n",
-            at("grpc.sock"),
-            at("http.sock"),
-            at("out.json"),
-            server.socket().display()
-        );
-        fs::write(at("agent.yaml"), configuration).unwrap();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_stallspan"));
-        let child = command.args(["run", "--config", &at("agent.yaml")]).stderr(std::process::Stdio::null()).spawn().unwrap();
-        Self { child, directory }
-    }
-
-    /// Sends a span that ended just now; `false` while nobody listens yet.
-    fn send(&self, resource: &serde_json::Value, span: &serde_json::Value) -> bool {
-        use std::io::{Read, Write};
-        let Ok(mut stream) = std::os::unix::net::UnixStream::connect(self.directory.path().join("http.sock")) else { return false };
-        let body =
-            serde_json::json!({"resourceSpans": [{"resource": {"attributes": resource}, "scopeSpans": [{"spans": [span]}]}]}).to_string();
-        let head = "POST /v1/traces HTTP/1.1\r\nhost: agent\r\ncontent-type: application/json\r\nconnection: close\r\n";
-        write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.starts_with("HTTP/1.1 200")
-    }
-
-    /// Every line that the agent has written so far.
-    fn written(&self) -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(self.directory.path().join("out.json")).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-}
-
-impl Drop for MeshAgent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The value of an attribute, whatever its type.
-fn value_of(attributes: &serde_json::Value, key: &str) -> Option<serde_json::Value> {
-    let found = attributes.as_array()?.iter().find(|one| one["key"] == key)?;
-    found["value"].as_object()?.values().next().cloned()
-}
-
 #[test]
 fn a_mesh_pods_application_and_proxy_are_told_apart() {
     let server = PrivateContainerd::start();
@@ -348,7 +278,7 @@ fn a_mesh_pods_application_and_proxy_are_told_apart() {
     let crowd = format!("for number in $(seq {loops}); do while :; do :; done & done; wait");
     server.run("k8s.io", &server.fresh_id("web"), &labels("web"), &["/bin/sh", "-c", &crowd]);
     server.run("k8s.io", &server.fresh_id("proxy"), &labels("linkerd-proxy"), &["/bin/sh", "-c", "while :; do :; done"]);
-    let agent = MeshAgent::start(&server);
+    let agent = FileAgent::start(&server, None);
     let attribute = |key: &str, value: &str| serde_json::json!({"key": key, "value": {"stringValue": value}});
     let resource = |container: &str| serde_json::json!([attribute("k8s.pod.uid", "mesh-uid"), attribute("k8s.container.name", container)]);
     let begun = Instant::now();

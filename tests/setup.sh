@@ -55,6 +55,7 @@ for_testing() {
   want containerd containerd
   want runc runc
   want busybox busybox-static
+  want ip iproute2 # a pod's network
   want clang-14 clang-14 # the committed eBPF object is what this compiler makes of its source
   want llvm-strip-14 llvm-14
   [ -e /usr/include/bpf/bpf_helpers.h ] || install libbpf-dev

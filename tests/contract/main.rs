@@ -33,6 +33,7 @@ mod configuration;
 mod encoding;
 mod enriching;
 mod health;
+mod holding;
 mod hostile_cgroups;
 mod metrics;
 mod own_telemetry;

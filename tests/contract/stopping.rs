@@ -79,6 +79,28 @@ async fn what_is_not_answered_in_time_is_refused_as_retryable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_what_is_set_by_default_it_ends_within_fifteen_seconds_whoever_does_not_answer() {
+    const DRAIN: Duration = Duration::from_secs(15);
+    // What a starved machine takes beyond that.
+    const LATE: Duration = Duration::from_secs(10);
+    let downstream = Downstream::start(|_, _| Answer::Silence).await;
+    let settings = ["--set", "receivers.otlp.max_wait=60s", "--set", "exporters.otlp_grpc.timeout=60s"];
+    let mut agent = Agent::start_with(&to_grpc_quietly(downstream.address), &settings);
+    let (grpc, http) = (agent.grpc(), agent.http());
+    let first = tokio::spawn(async move { Grpc::once(grpc, TRACES, &bytes(vec![], vec![recent()])).await.code() });
+    let second = tokio::spawn(async move { post(http, "/v1/traces", bytes(vec![], vec![recent()])).await.status });
+    until("both downstream", || (downstream.of("traces").len() == 2).then_some(())).await;
+    // Says nothing and stays.
+    let _mute = tokio::net::TcpStream::connect(http).await.unwrap();
+    let began = Instant::now();
+    agent.signal(Signal::TERM);
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (14, 503), "retryable");
+    let (code, took) = tokio::task::spawn_blocking(move || (agent.ended().code(), began.elapsed())).await.unwrap();
+    assert_eq!(code, Some(0));
+    assert!(took > DRAIN / 2 && took < DRAIN + LATE, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn under_load_it_ends_in_time_and_loses_nothing_acknowledged() {
     let downstream = Downstream::accepting().await;
     let mut agent = Agent::start(&to_grpc(downstream.address));

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use containerd_client::services::v1::containers_client::ContainersClient;
+use containerd_client::services::v1::{Container as Stored, UpdateContainerRequest};
+use containerd_client::tonic::Request;
+use containerd_client::with_namespace;
 use tempfile::TempDir;
 
 /// Longest any step may take.
@@ -135,6 +139,19 @@ impl PrivateContainerd {
         let ran = self.ctr(namespace, &all);
         assert!(ran.status.success(), "ctr run {id}: {}\n{}", String::from_utf8_lossy(&ran.stderr), self.log());
         self.pid_of(namespace, id).unwrap()
+    }
+
+    /// Writes a pod's address onto its sandbox, as containerd's CRI service does.
+    pub async fn address(&self, sandbox: &str, pod: &str, ip: &str) {
+        let metadata = format!(r#"{{"Version":"v1","Metadata":{{"IP":"{ip}","Config":{{"metadata":{{"name":"{pod}"}}}}}}}}"#);
+        let value = prost_types::Any { type_url: "sandbox.Metadata".to_owned(), value: metadata.into_bytes() };
+        let extensions = [("io.cri-containerd.sandbox.metadata".to_owned(), value)].into();
+        let update = UpdateContainerRequest {
+            container: Some(Stored { id: sandbox.to_owned(), extensions, ..Stored::default() }),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["extensions".to_owned()] }),
+        };
+        let channel = containerd_client::connect(self.socket()).await.unwrap();
+        ContainersClient::new(channel).update(with_namespace!(update, "k8s.io")).await.unwrap();
     }
 
     /// Starts the task of a container that has none.

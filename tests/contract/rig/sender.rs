@@ -49,7 +49,8 @@ impl Reply {
     }
 }
 
-/// A connection that speaks gRPC.
+/// A connection that speaks gRPC; clones speak on the same one.
+#[derive(Clone)]
 pub struct Grpc(hyper::client::conn::http2::SendRequest<Full<Bytes>>);
 
 impl Grpc {
