@@ -4,12 +4,13 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, USER_AGENT};
 use tokio::time::Instant;
 
+use super::addresses::Addresses;
 use super::answer::PREFIX;
-use super::channel::Channel;
 use super::compress::Compressor;
 use super::dial::{Dialer, Protocol};
 use super::endpoint::{self, Endpoint};
 use super::headers::{USER_AGENT_VALUE, configured};
+use super::link::Link;
 use super::proxy::Proxies;
 use super::retry::Attempt;
 use super::wire::Outgoing;
@@ -35,7 +36,7 @@ const SCHEME: [u8; 2] = [6, 7];
 /// An `otlp_grpc` exporter.
 #[derive(Debug)]
 pub struct GrpcExporter {
-    channel: Channel,
+    addresses: Addresses<Link>,
     /// Heads of requests as header blocks, all but their deadline.
     heads: [(Signal, Vec<u8>); 3],
     compressor: Compressor,
@@ -71,13 +72,13 @@ impl GrpcExporter {
             Compression::Zstd => headers.insert(GRPC_ENCODING, HeaderValue::from_static("zstd")),
         };
         let heads = heads(&endpoint, dialer.secure(), called.as_deref(), &headers)?;
-        Ok(Self { channel: Channel::new(dialer, spawner), heads, compressor: Compressor::new(config.compression, tasks) })
+        Ok(Self { addresses: Addresses::new(dialer, spawner), heads, compressor: Compressor::new(config.compression, tasks) })
     }
 
     /// For a probe.
     #[must_use]
     pub fn dialer(&self) -> &Dialer {
-        self.channel.dialer()
+        self.addresses.dialer()
     }
 
     /// Compresses and frames a request.
@@ -99,7 +100,7 @@ impl Attempt for Prepared<'_> {
     async fn attempt(&self, over: Instant) -> Answer {
         let mut last = None;
         for _ in 0..CERTAINLY_NOT_TAKEN {
-            let sender = self.exporter.channel.sender().await.map_err(|why| Refusal::new(Code::Unavailable, why))?;
+            let sender = self.exporter.addresses.next().await.map_err(|why| Refusal::new(Code::Unavailable, why))?;
             match sender.connection.send(self.outgoing(over)).await {
                 Ok(answer) => {
                     sender.waiting.answered();

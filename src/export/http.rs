@@ -12,7 +12,7 @@ use super::compress::Compressor;
 use super::dial::{Dialer, Protocol};
 use super::endpoint;
 use super::headers::{USER_AGENT_VALUE, configured};
-use super::pool::Pool;
+use super::pool::Pools;
 use super::proxy::Proxies;
 use super::response::{Limited, MAX_RESPONSE};
 use super::retry::Attempt;
@@ -36,7 +36,7 @@ pub struct HttpExporter {
 #[derive(Debug)]
 struct Route {
     signal: Signal,
-    pool: Arc<Pool>,
+    pools: Arc<Pools>,
     uri: Uri,
     host: HeaderValue,
 }
@@ -57,12 +57,12 @@ impl HttpExporter {
     pub fn open(config: &OtlpExporter, proxies: &Proxies, spawner: &Spawner, tasks: Tasks) -> Result<Self, String> {
         let base = endpoint::http(&config.endpoint)?;
         let open = |endpoint: &endpoint::Endpoint| Dialer::open(endpoint, config.tls.as_ref(), Protocol::Http1, proxies);
-        let pool = Arc::new(Pool::new(open(&base)?, spawner.clone()));
+        let pools = Arc::new(Pools::new(open(&base)?, spawner.clone()));
         let route = |signal: Signal, own: Option<&String>| match own {
-            None => Route::new(signal, Arc::clone(&pool), &base.authority, &format!("{}/v1/{}", base.path, signal.word())),
+            None => Route::new(signal, Arc::clone(&pools), &base.authority, &format!("{}/v1/{}", base.path, signal.word())),
             Some(url) => {
                 let own = endpoint::http(url).map_err(|why| format!("{}_endpoint: {why}", signal.word()))?;
-                Route::new(signal, Arc::new(Pool::new(open(&own)?, spawner.clone())), &own.authority, &own.path)
+                Route::new(signal, Arc::new(Pools::new(open(&own)?, spawner.clone())), &own.authority, &own.path)
             }
         };
         let routes = [
@@ -88,7 +88,7 @@ impl HttpExporter {
 
     /// For a probe: every place requests go to.
     pub fn dialers(&self) -> impl Iterator<Item = &Dialer> {
-        self.routes.iter().map(|route| route.pool.dialer())
+        self.routes.iter().map(|route| route.pools.dialer())
     }
 
     /// Encodes and compresses a request.
@@ -119,20 +119,20 @@ impl HttpExporter {
 impl Attempt for Prepared<'_> {
     /// Dropping it closes the connection.
     async fn attempt(&self, _: Instant) -> Answer {
-        let pool = &self.route.pool;
-        let taken = loop {
-            match pool.send(self.request()).await {
-                Ok(taken) => break taken,
+        let unavailable = |why| Refusal::new(Code::Unavailable, why);
+        let (response, connection) = loop {
+            let lent = self.route.pools.next().await.map_err(unavailable)?;
+            match lent.send(self.request()).await {
+                Ok(answered) => break answered,
                 // Closed by the server while idle, most likely before it saw the request.
                 Err(lost) if lost.was_idle => {}
-                Err(lost) => return Err(Refusal::new(Code::Unavailable, lost.why)),
+                Err(lost) => return Err(unavailable(lost.why)),
             }
         };
-        let (response, connection) = taken.into_parts();
         let (head, body) = response.into_parts();
         let read = Limited::new(body, MAX_RESPONSE).whole().await;
         if read.is_ok() {
-            pool.give_back(connection);
+            connection.give_back();
         }
         judge(self.route.signal, &Response::from_parts(head, ()), read?.data)
     }
@@ -143,7 +143,7 @@ impl Prepared<'_> {
         let mut request = Request::post(self.route.uri.clone()).body(Full::new(self.body.clone())).unwrap_or_default();
         request.headers_mut().clone_from(&self.exporter.headers);
         request.headers_mut().insert(HOST, self.route.host.clone());
-        if let Some(authorization) = self.route.pool.dialer().forwarder().and_then(|proxy| proxy.authorization.clone()) {
+        if let Some(authorization) = self.route.pools.dialer().forwarder().and_then(|proxy| proxy.authorization.clone()) {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
         }
         request
@@ -151,16 +151,16 @@ impl Prepared<'_> {
 }
 
 impl Route {
-    fn new(signal: Signal, pool: Arc<Pool>, authority: &str, path: &str) -> Result<Self, String> {
+    fn new(signal: Signal, pools: Arc<Pools>, authority: &str, path: &str) -> Result<Self, String> {
         let path = if path.is_empty() { "/" } else { path };
         // A proxy that forwards is asked for the whole URL (RFC 9112 §3.2.2).
-        let uri = match pool.dialer().forwarder() {
+        let uri = match pools.dialer().forwarder() {
             Some(_) => Uri::try_from(format!("http://{authority}{path}")),
             None => Uri::try_from(path),
         };
         let uri = uri.map_err(|why| format!("`{path}` is no path: {why}"))?;
         let host = HeaderValue::try_from(authority).map_err(|_| format!("`{authority}` cannot be a server's name"))?;
-        Ok(Self { signal, pool, uri, host })
+        Ok(Self { signal, pools, uri, host })
     }
 }
 

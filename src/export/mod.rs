@@ -5,8 +5,8 @@
 //!
 //! It deliberately has no queue and looks into no request: nothing is accepted here that downstream has not accepted.
 
+mod addresses;
 mod answer;
-mod channel;
 mod compress;
 mod debug;
 mod dial;
@@ -21,6 +21,7 @@ mod link;
 mod pool;
 mod proxy;
 mod response;
+mod rest;
 mod retry;
 mod spare;
 mod tls;

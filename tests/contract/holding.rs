@@ -6,6 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+
 use crate::agent::{Agent, to_grpc_quietly};
 use crate::claims::{bytes, double_of, span, spans_of, text};
 use crate::downstream::Downstream;
@@ -69,17 +73,18 @@ async fn scene(id: &str, settings: &[&str]) -> (Container, Downstream, Agent, Ve
     (container, downstream, agent, of(id, covered))
 }
 
-fn of(id: &str, span: opentelemetry_proto::tonic::trace::v1::Span) -> Vec<u8> {
+fn of(id: &str, span: Span) -> Vec<u8> {
     bytes(vec![text("container.id", id)], vec![span])
 }
 
-/// What was written onto the last span downstream.
+/// The last span downstream.
+fn last(downstream: &Downstream) -> Span {
+    let got = downstream.of("traces").last().unwrap().body.clone();
+    spans_of(&ExportTraceServiceRequest::decode(got).unwrap())[0].clone()
+}
+
 fn last_coverage(downstream: &Downstream) -> f64 {
-    use prost::Message;
-    let request = opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::decode(
-        downstream.of("traces").last().unwrap().body.clone(),
-    );
-    double_of(&spans_of(&request.unwrap())[0].attributes, "stallspan.coverage")
+    double_of(&last(downstream).attributes, "stallspan.coverage")
 }
 
 /// Until so many requests are held by the agent.
@@ -106,7 +111,8 @@ async fn whoever_waits_for_a_reading_holds_nobody_up_and_goes_on_with_it() {
         let mut connection = Grpc::connect(agent.grpc()).await;
         let mut same = connection.clone();
         let waiting = {
-            let fresh = of(&id, span(Duration::from_millis(300), Duration::ZERO));
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            let fresh = of(&id, span(Duration::from_millis(200), Duration::ZERO));
             tokio::spawn(async move { connection.call(TRACES, &[], &fresh).await.code() })
         };
         let beside = async {
@@ -122,8 +128,9 @@ async fn whoever_waits_for_a_reading_holds_nobody_up_and_goes_on_with_it() {
         assert_eq!(waiting.await.unwrap(), 0);
         if answered {
             assert!(waits, "held until there was a reading");
-            let coverage = last_coverage(&downstream);
-            assert!(coverage > 0.99, "goes on with the reading it waited for: {coverage}");
+            // Of what began after the last reading before nothing would be known; where single waits were lost meanwhile, half is.
+            let span = last(&downstream);
+            assert!(double_of(&span.attributes, "stallspan.coverage") >= 0.5, "goes on with the reading it waited for: {span:?}");
             break;
         }
         // Frozen while it held a lock, which no reading takes for long otherwise.

@@ -1,42 +1,66 @@
-//! HTTP/2 connections to every address of one endpoint, taken in turn.
+//! The addresses of one endpoint, taken in turn.
 //!
-//! One connection an address: gRPC multiplexes on it, and one connection coalesces writes best. A name is resolved
-//! again after a connection was lost, and at once when none of its addresses answers.
+//! Each request goes to the next address, whatever connections there are. A name is resolved again after a connection was
+//! lost, and at once when none of its addresses answers.
 
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::dial::Dialer;
-use super::link::{Link, Sender};
+use super::dial::{Dialer, Remote};
 use crate::runtime::Spawner;
 use crate::runtime::clock::instant_now;
 
 /// A name is resolved at most this often.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(5);
 
-/// All connections to one endpoint.
+/// One address, and the connections to it.
+pub trait Place: Send + Sync + 'static {
+    /// What a request is sent on.
+    type Reached: Send;
+
+    /// Not connected yet.
+    fn at(remote: Remote) -> Self;
+
+    /// Where it leads.
+    fn remote(&self) -> &Remote;
+
+    /// Whether a connection was lost; told once.
+    fn lost(&self) -> bool;
+
+    /// Whether it refused lately.
+    fn rests(&self) -> bool;
+
+    /// A connection, made if there is none.
+    ///
+    /// # Errors
+    /// Says why there is none.
+    fn reach(self: &Arc<Self>, dialer: &Dialer, spawner: &Spawner) -> impl Future<Output = Result<Self::Reached, String>> + Send;
+}
+
+/// All addresses of one endpoint.
 #[derive(Debug)]
-pub struct Channel {
+pub struct Addresses<P> {
     dialer: Dialer,
     spawner: Spawner,
-    names: Mutex<Names>,
+    names: Mutex<Names<P>>,
     turn: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
-struct Names {
-    links: Arc<[Arc<Link>]>,
+#[derive(Debug)]
+struct Names<P> {
+    places: Arc<[Arc<P>]>,
     resolved: Option<Instant>,
 }
 
-impl Channel {
+impl<P: Place> Addresses<P> {
     /// Connects when first used.
     #[must_use]
     pub fn new(dialer: Dialer, spawner: Spawner) -> Self {
-        Self { dialer, spawner, names: Mutex::default(), turn: AtomicUsize::new(0) }
+        Self { dialer, spawner, names: Mutex::new(Names { places: Arc::default(), resolved: None }), turn: AtomicUsize::new(0) }
     }
 
     /// For a probe.
@@ -45,37 +69,37 @@ impl Channel {
         &self.dialer
     }
 
-    /// The next connection in turn that can be had.
+    /// A connection to the next address in turn that can be had.
     ///
     /// # Errors
     /// Says why none can.
-    pub async fn sender(&self) -> Result<Sender, String> {
-        let mut links = self.known();
+    pub async fn next(&self) -> Result<P::Reached, String> {
+        let mut places = self.known();
         // That one was lost is told once: not before the name may be looked up again.
-        if links.is_empty() || (self.may_resolve() && links.iter().any(|link| link.lost())) {
-            links = self.resolve().await?;
+        if places.is_empty() || (self.may_resolve() && places.iter().any(|place| place.lost())) {
+            places = self.resolve().await?;
         }
-        let refused = match self.any_of(&links).await {
-            Ok(sender) => return Ok(sender),
+        let refused = match self.any_of(&places).await {
+            Ok(reached) => return Ok(reached),
             Err(why) => why,
         };
         if !self.may_resolve() {
             return Err(refused);
         }
-        let is_new = |link: &&Arc<Link>| !links.iter().any(|known| Arc::ptr_eq(known, link));
+        let is_new = |place: &&Arc<P>| !places.iter().any(|known| Arc::ptr_eq(known, place));
         let newer: Vec<_> = self.resolve().await?.iter().filter(is_new).cloned().collect();
         if newer.is_empty() { Err(refused) } else { self.any_of(&newer).await }
     }
 
     /// In turn: first those that are connected or may well be, then those that refused a while ago.
-    async fn any_of(&self, links: &[Arc<Link>]) -> Result<Sender, String> {
+    async fn any_of(&self, places: &[Arc<P>]) -> Result<P::Reached, String> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let in_turn = || (0..links.len()).filter_map(|place| links.get(turn.wrapping_add(place) % links.len()));
+        let in_turn = || (0..places.len()).filter_map(|number| places.get(turn.wrapping_add(number) % places.len()));
         let mut last = String::new();
         for resting in [false, true] {
-            for link in in_turn().filter(|link| link.rests() == resting) {
-                match link.sender(&self.dialer, &self.spawner).await {
-                    Ok(sender) => return Ok(sender),
+            for place in in_turn().filter(|place| place.rests() == resting) {
+                match place.reach(&self.dialer, &self.spawner).await {
+                    Ok(reached) => return Ok(reached),
                     Err(why) => last = why,
                 }
             }
@@ -83,8 +107,8 @@ impl Channel {
         Err(last)
     }
 
-    fn known(&self) -> Arc<[Arc<Link>]> {
-        Arc::clone(&self.names.lock().unwrap_or_else(PoisonError::into_inner).links)
+    fn known(&self) -> Arc<[Arc<P>]> {
+        Arc::clone(&self.names.lock().unwrap_or_else(PoisonError::into_inner).places)
     }
 
     fn may_resolve(&self) -> bool {
@@ -93,21 +117,21 @@ impl Channel {
     }
 
     /// Looks the name up; connections to addresses that it still has are kept.
-    async fn resolve(&self) -> Result<Arc<[Arc<Link>]>, String> {
+    async fn resolve(&self) -> Result<Arc<[Arc<P>]>, String> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).resolved = Some(instant_now());
         let found = self.dialer.resolve().await;
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         match found {
             Ok(remotes) => {
-                let known = std::mem::take(&mut names.links);
-                let same = |remote: &_| known.iter().find(|link| link.remote() == remote).map(Arc::clone);
-                names.links = remotes.into_iter().map(|remote| same(&remote).unwrap_or_else(|| Link::new(remote))).collect();
+                let known = std::mem::take(&mut names.places);
+                let same = |remote: &_| known.iter().find(|place| place.remote() == remote).map(Arc::clone);
+                names.places = remotes.into_iter().map(|remote| same(&remote).unwrap_or_else(|| Arc::new(P::at(remote)))).collect();
             }
             // The addresses known before may still answer.
-            Err(why) if names.links.is_empty() => return Err(why),
+            Err(why) if names.places.is_empty() => return Err(why),
             Err(_) => {}
         }
-        Ok(Arc::clone(&names.links))
+        Ok(Arc::clone(&names.places))
     }
 }
 
@@ -118,8 +142,8 @@ mod tests {
 
     use tokio::net::TcpListener;
 
-    use super::super::dial::Remote;
-    use super::super::link::RESTS_AT_MOST;
+    use super::super::link::Link;
+    use super::super::rest::RESTS_AT_MOST;
     use super::*;
     use crate::runtime::{Task, Tasks};
 
@@ -144,10 +168,10 @@ mod tests {
     }
 
     /// Where so many requests would go.
-    async fn spread(channel: &Channel, requests: usize) -> BTreeMap<SocketAddr, usize> {
+    async fn spread(channel: &Addresses<Link>, requests: usize) -> BTreeMap<SocketAddr, usize> {
         let mut counts = BTreeMap::new();
         for _ in 0..requests {
-            match channel.sender().await.unwrap().waiting.remote() {
+            match channel.next().await.unwrap().waiting.remote() {
                 Remote::Tcp(address) => *counts.entry(*address).or_default() += 1,
                 other => panic!("{other}"),
             }
@@ -156,7 +180,7 @@ mod tests {
     }
 
     /// Until the end of a connection is seen, requests still go there and fail there.
-    async fn until_all_go_to(channel: &Channel, address: SocketAddr) {
+    async fn until_all_go_to(channel: &Addresses<Link>, address: SocketAddr) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while spread(channel, 10).await != BTreeMap::from([(address, 10)]) {
             assert!(Instant::now() < deadline, "the dead address is still used");
@@ -169,7 +193,7 @@ mod tests {
         let tasks = Tasks::new();
         let (first, _one) = listening(&tasks).await;
         let (second, two) = listening(&tasks).await;
-        let channel = Channel::new(Dialer::fixed(&[first, second]), tasks.named("connection"));
+        let channel = Addresses::<Link>::new(Dialer::fixed(&[first, second]), tasks.named("connection"));
         assert_eq!(spread(&channel, 10).await, BTreeMap::from([(first, 5), (second, 5)]));
         two.abort();
         let _ = two.await;
@@ -180,7 +204,7 @@ mod tests {
     async fn a_loss_soon_after_a_lookup_is_remembered_until_the_next() {
         let tasks = Tasks::new();
         let ((first, _one), (second, two), (third, _three)) = (listening(&tasks).await, listening(&tasks).await, listening(&tasks).await);
-        let mut channel = Channel::new(Dialer::fixed(&[first, second]), tasks.named("connection"));
+        let mut channel = Addresses::<Link>::new(Dialer::fixed(&[first, second]), tasks.named("connection"));
         assert_eq!(spread(&channel, 10).await, BTreeMap::from([(first, 5), (second, 5)]));
         two.abort();
         let _ = two.await;
@@ -197,7 +221,7 @@ mod tests {
         let (second, two) = listening(&tasks).await;
         two.abort();
         let _ = two.await;
-        let channel = Channel::new(Dialer::fixed(&[first, second]), tasks.named("connection"));
+        let channel = Addresses::<Link>::new(Dialer::fixed(&[first, second]), tasks.named("connection"));
         // Refused and refused again after each rest.
         let away = Instant::now() + Duration::from_secs(2);
         while Instant::now() < away {
@@ -218,9 +242,9 @@ mod tests {
         let (address, gone) = listening(&tasks).await;
         gone.abort();
         let _ = gone.await;
-        let channel = Channel::new(Dialer::fixed(&[address]), tasks.named("connection"));
+        let channel = Addresses::<Link>::new(Dialer::fixed(&[address]), tasks.named("connection"));
         for _ in 0..3 {
-            let why = channel.sender().await.err().unwrap();
+            let why = channel.next().await.err().unwrap();
             assert!(why.contains(&address.to_string()) && why.contains("refused"), "{why}");
         }
     }
