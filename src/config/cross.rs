@@ -1,6 +1,7 @@
 //! What no key can be told alone: rules between keys. Each message names both keys and both values.
 
 use super::expand::join;
+use super::meaning::ASSOCIATION_NAMES;
 use super::near::nearest;
 use super::problem::{Place, Problems, quoted};
 use super::value::{Field, Value};
@@ -14,7 +15,7 @@ pub(super) fn check(root: &Value, errors: &mut Problems, warnings: &mut Problems
     }
     check_pipelines(root, errors, warnings);
     check_listeners(root, errors);
-    check_association(root, errors);
+    check_association(root, errors, warnings);
     if let Some(history) = root.field(&["sources", "history"]) {
         not_above(history, "sources.history", "resolution", "retention", errors);
     }
@@ -178,7 +179,16 @@ fn check_listeners(root: &Value, errors: &mut Problems) {
     }
 }
 
-fn check_association(root: &Value, errors: &mut Problems) {
+/// A Collector knows more names: a rule that was taken from one is odd, and no reason not to start.
+fn check_association_name(name: &Field, place: Place, path: &str, warnings: &mut Problems) {
+    let Value::Text(text) = &name.value else { return };
+    if !ASSOCIATION_NAMES.contains(&text.as_str()) {
+        let message = format!("by '{text}' nobody is found, so that this rule never applies; known are {}", ASSOCIATION_NAMES.join(", "));
+        warnings.add_near(place, path, message, nearest(text, ASSOCIATION_NAMES));
+    }
+}
+
+fn check_association(root: &Value, errors: &mut Problems, warnings: &mut Problems) {
     let rules = root.at(&["traces", "association"]).map_or(&[][..], Value::items);
     for (number, rule) in rules.iter().enumerate() {
         let sources = rule.value.at(&["sources"]).map_or(&[][..], Value::items);
@@ -192,6 +202,9 @@ fn check_association(root: &Value, errors: &mut Problems) {
                 }
                 (Value::Text(word), Some(name)) if word == "connection" => {
                     errors.add(place(name, Some(source.place)), &join(&path, "name"), "`from: connection` takes no `name`");
+                }
+                (Value::Text(_), Some(name)) => {
+                    check_association_name(name, place(name, Some(source.place)), &join(&path, "name"), warnings)
                 }
                 _ => {}
             }

@@ -324,6 +324,10 @@ pub struct AssociationRule {
     pub sources: Vec<AssociationSource>,
 }
 
+/// Resource attributes by which somebody may be found; by all others nobody is.
+pub const ASSOCIATION_NAMES: [&str; 7] =
+    ["container.id", "k8s.pod.uid", "k8s.container.name", "k8s.pod.ip", "k8s.pod.name", "k8s.namespace.name", "process.pid"];
+
 /// One source of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AssociationSource {

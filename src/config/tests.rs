@@ -306,6 +306,13 @@ fn odd_things_are_warned_of() {
     check(&LEAST.replace("}}\nservice", "}, debug: }\nservice"), "1:46: no pipeline names the exporter 'debug'");
     check(&LEAST.replace("'c:4317'", "'https://c:4317', tls: {insecure: true}"), "has no effect: the endpoint begins with https://");
     check(&LEAST.replace("'c:4317'", "'http://c:4317', tls: {ca_file: x}"), "has no effect: the endpoint begins with http://");
+    let rule = |name: &str| format!("{LEAST}traces: {{association: [{{sources: [{{from: resource_attribute, name: {name}}}]}}]}}\n");
+    check(&rule("k8s.pod.uuid"), "by 'k8s.pod.uuid' nobody is found");
+    check(&rule("k8s.pod.uuid"), "did you mean 'k8s.pod.uid'?");
+    check(&rule("k8s.node.name"), "known are container.id, k8s.pod.uid,");
+    for name in super::meaning::ASSOCIATION_NAMES {
+        assert!(loaded(&rule(name)).warnings.is_empty(), "{name}");
+    }
 }
 
 #[test]

@@ -28,6 +28,27 @@ fn street() -> Street {
     Street { node, web, proxy, docker }
 }
 
+#[test]
+fn by_every_name_that_a_rule_may_have_somebody_is_found() {
+    let Street { node, .. } = street();
+    let container = node.index.live().find(|container| container.name.as_deref() == Some("web")).unwrap().clone();
+    let pod = container.pod.clone().unwrap();
+    for name in crate::config::meaning::ASSOCIATION_NAMES {
+        let value = match name {
+            "container.id" => container.id.as_str(),
+            "k8s.pod.uid" => pod.uid.as_str(),
+            "k8s.container.name" => "web",
+            "k8s.pod.ip" => "10.0.0.7",
+            "k8s.pod.name" => pod.name.as_deref().unwrap(),
+            "k8s.namespace.name" => pod.namespace.as_deref().unwrap(),
+            "process.pid" => "10",
+            other => panic!("{other} is said to be known"),
+        };
+        let claims = Claims { attributes: vec![(name.to_owned(), text(value))], peer: Peer::default() };
+        assert!(node.index.identify(&claims, &[rule(&[name])]).is_some(), "{name} = {value}");
+    }
+}
+
 fn subjects(found: Option<&Match>) -> Option<(Scope, Vec<Subject>)> {
     found.map(|found| (found.scope, found.subjects.clone()))
 }

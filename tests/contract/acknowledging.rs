@@ -185,6 +185,61 @@ async fn a_sender_that_goes_away_ends_its_attempts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_hangs_up_while_downstream_is_silent_leaves_nothing_behind() {
+    use tokio::io::AsyncWriteExt;
+
+    let silent = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&silent);
+    let downstream = Downstream::start(move |_, _| match still.load(Ordering::SeqCst) {
+        true => Answer::Silence,
+        false => Answer::Accept(Bytes::new()),
+    })
+    .await;
+    let settings = ["--set", "receivers.otlp.max_wait=100s", "--set", "exporters.otlp_grpc.timeout=100s"];
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &settings);
+    let body = bytes(vec![], vec![recent()]);
+    let mut hung_up = Vec::new();
+    for _ in 0..3 {
+        let mut stream = tokio::net::TcpStream::connect(agent.http()).await.unwrap();
+        let head = format!(
+            "POST /v1/traces HTTP/1.1\r\nhost: test\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+        hung_up.push(stream);
+        let (address, body) = (agent.grpc(), body.clone());
+        hung_up.push({
+            let sending = tokio::spawn(async move { Grpc::once(address, TRACES, &body).await });
+            until("downstream", || (downstream.of("traces").len() == hung_up.len() + 1).then_some(())).await;
+            sending.abort();
+            let _ = sending.await;
+            tokio::net::TcpStream::connect(agent.grpc()).await.unwrap()
+        });
+    }
+    drop(hung_up);
+    let outcomes = ["forwarded", "refused", "failed"];
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let page = crate::sender::http(agent.health(), "GET", "/metrics", &[], "").await.body;
+        let page = String::from_utf8(page.to_vec()).unwrap();
+        let of = |name: &str, label: &str| -> f64 {
+            let line = page.lines().find(|line| line.starts_with(name) && line.contains(label));
+            line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0.0)
+        };
+        let told = outcomes.map(|outcome| of("stallspan_agent_spans_total{", outcome));
+        let held = ["stallspan_agent_active_requests", "stallspan_agent_request_memory_bytes"].map(|name| of(name, ""));
+        if told[1] + told[2] == 6.0 && held == [0.0, 0.0] {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{told:?}, {held:?} of six spans whose senders hung up: {page}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    silent.store(false, Ordering::SeqCst);
+    assert_eq!(post(agent.http(), "/v1/traces", body.clone()).await.status, 200);
+    assert_eq!(Grpc::once(agent.grpc(), TRACES, &body).await.code(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_acknowledged_that_was_not_accepted() {
     // Refuses in every way it can, and accepts every fourth request.
     let downstream = Downstream::start(|number, _| match number % 4 {

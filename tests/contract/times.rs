@@ -68,6 +68,26 @@ async fn spans_of_other_times_do_not_spoil_the_one_beside_them() {
     }
 }
 
+/// Linkerd's proxy sends what it has every 10 s, and the first batch of a quiet service is the first that anybody hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_batch_of_a_container_may_be_as_late_as_a_proxy_is() {
+    const LATE: Duration = Duration::from_secs(10);
+    let id = container_id();
+    let _container = Container::busy(&format!("/docker/{id}"));
+    let downstream = Downstream::accepting().await;
+    let agent = Agent::start(&to_grpc_quietly(downstream.address));
+    // Long enough that it has been seen; nobody asks for it meanwhile.
+    tokio::time::sleep(LATE + Duration::from_secs(5)).await;
+    let batch = vec![
+        span(LATE, Duration::from_secs(9)),
+        span(Duration::from_secs(5), Duration::from_secs(4)),
+        span(Duration::from_secs(1), Duration::ZERO),
+    ];
+    for got in through(&agent, &downstream, &id, batch).await {
+        assert!(coverage(&got) > 0.9 && has(&got.attributes, "stallspan.delay.cpu"), "{got:#?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_just_began_is_told_as_far_as_it_was_seen() {
     let downstream = Downstream::accepting().await;
