@@ -43,8 +43,8 @@ struct PodNetwork {
 impl PodNetwork {
     fn new() -> Self {
         let pid = std::process::id();
-        // A network for documentation (RFC 5737) that nobody here has.
-        let network = Self { name: format!("stallspan-{pid}"), net: "198.51.100".to_owned() };
+        // Of the networks for benchmarks (RFC 2544), which nobody here has.
+        let network = Self { name: format!("stallspan-{pid}"), net: format!("198.18.{}", pid % 250) };
         let (name, net, host, pod) = (&network.name, &network.net, format!("ssh{pid}"), format!("ssp{pid}"));
         ip(&format!("netns add {name}"));
         ip(&format!("link add {host} type veth peer name {pod} netns {name}"));
@@ -189,8 +189,8 @@ async fn a_pod_is_known_by_its_address_its_name_its_proxys_word_and_its_connecti
     check(From::Host, &[text("k8s.pod.uid", cart.uid)], &[text("node_id", &web.node_id())], Some(&cart));
     check(From::Pod, &[ip(&cart.ip)], &[], Some(&cart));
     // Nobody's: of a pod elsewhere, of the host, of a name in no namespace.
-    check(From::Host, &[ip("198.51.100.99")], &[], None);
-    check(From::Pod, &[ip("198.51.100.99")], &[], None);
+    check(From::Host, &[ip("198.19.255.99")], &[], None);
+    check(From::Pod, &[ip("198.19.255.99")], &[], None);
     check(From::Host, &[], &[], None);
     check(From::Host, &[text("k8s.pod.name", web.name)], &[], None);
 }

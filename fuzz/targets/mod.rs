@@ -1,6 +1,7 @@
 //! What is fuzzed: each target takes any bytes and panics where a promise is broken.
 
 mod config;
+mod framing;
 mod inflate;
 mod json;
 mod kernel;
@@ -11,6 +12,7 @@ mod splice;
 mod walk;
 
 pub use config::config;
+pub use framing::framing;
 pub use inflate::inflate;
 pub use json::json;
 pub use kernel::{btf, cgroup_files, netlink, schedstat, taskstats};
@@ -22,7 +24,7 @@ pub use walk::walk;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder in `corpus`.
-pub const ALL: [(&str, Target); 11] = [
+pub const ALL: [(&str, Target); 12] = [
     ("taskstats", taskstats),
     ("netlink", netlink),
     ("schedstat", schedstat),
@@ -34,4 +36,5 @@ pub const ALL: [(&str, Target); 11] = [
     ("json", json),
     ("inflate", inflate),
     ("config", config),
+    ("framing", framing),
 ];

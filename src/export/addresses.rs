@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::dial::{Dialer, Remote};
+use super::dial::{Dialer, MAX_ADDRESSES, Remote};
 use crate::runtime::Spawner;
 use crate::runtime::clock::instant_now;
 
@@ -28,10 +29,10 @@ pub trait Place: Send + Sync + 'static {
     /// Where it leads.
     fn remote(&self) -> &Remote;
 
-    /// Whether a connection was lost; told once.
+    /// Whether the name may have other addresses by now: a connection was lost (told once), or there is none.
     fn lost(&self) -> bool;
 
-    /// Whether it refused lately.
+    /// Whether it refused lately. Where that was a while ago, whoever asks first is told no, and is to try.
     fn rests(&self) -> bool;
 
     /// A connection, made if there is none.
@@ -95,9 +96,13 @@ impl<P: Place> Addresses<P> {
     async fn any_of(&self, places: &[Arc<P>]) -> Result<P::Reached, String> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let in_turn = || (0..places.len()).filter_map(|number| places.get(turn.wrapping_add(number) % places.len()));
-        let mut last = String::new();
-        for resting in [false, true] {
-            for place in in_turn().filter(|place| place.rests() == resting) {
+        let (mut last, mut resting) = (String::new(), SmallVec::<[&Arc<P>; MAX_ADDRESSES]>::new());
+        for first in [true, false] {
+            for place in if first { in_turn().collect() } else { std::mem::take(&mut resting) } {
+                if first && place.rests() {
+                    resting.push(place);
+                    continue;
+                }
                 match place.reach(&self.dialer, &self.spawner).await {
                     Ok(reached) => return Ok(reached),
                     Err(why) => last = why,

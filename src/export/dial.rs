@@ -17,9 +17,9 @@ use crate::config::meaning::{ClientKeepalive, ClientTls};
 use crate::runtime::Io;
 
 /// Time for resolving a name, and for one connection with its TLS handshake.
-const CONNECT: Duration = Duration::from_secs(3);
+pub const CONNECT: Duration = Duration::from_secs(3);
 /// Addresses of a name that are used.
-const MAX_ADDRESSES: usize = 16;
+pub const MAX_ADDRESSES: usize = 16;
 /// Unacknowledged bytes this old end a connection: a peer that vanished is noticed without HTTP/2 pings, which
 /// gRPC servers punish when they come more often than every five minutes.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(20);

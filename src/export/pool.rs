@@ -36,7 +36,7 @@ pub struct Pool {
     remote: Remote,
     rest: Rest,
     idle: Mutex<Vec<Idle>>,
-    /// There was none to use again, or one failed, since the name was looked up: it may have other addresses by now.
+    /// One failed since the name was looked up.
     lost: AtomicBool,
 }
 
@@ -87,6 +87,11 @@ impl Lent {
 }
 
 impl Pool {
+    fn has_idle(&self) -> bool {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.last().is_some_and(|newest| instant_now().duration_since(newest.since) <= IDLE_FOR)
+    }
+
     async fn idle_connection(&self) -> Option<SendRequest<Body>> {
         loop {
             let newest = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
@@ -103,7 +108,6 @@ impl Pool {
     }
 
     async fn connect(&self, dialer: &Dialer, spawner: &Spawner) -> Result<SendRequest<Body>, String> {
-        self.lost.store(true, Ordering::SeqCst);
         let io = dialer.connect(&self.remote).await?;
         let mut builder = Builder::new();
         builder.max_buf_size(MAX_BUFFER).max_headers(MAX_HEADERS);
@@ -126,11 +130,12 @@ impl Place for Pool {
     }
 
     fn lost(&self) -> bool {
-        self.lost.swap(false, Ordering::SeqCst)
+        self.lost.swap(false, Ordering::SeqCst) || !self.has_idle()
     }
 
+    /// One that takes no more connections is used over those that there are.
     fn rests(&self) -> bool {
-        self.rest.rests()
+        !self.has_idle() && self.rest.rests()
     }
 
     async fn reach(self: &Arc<Self>, dialer: &Dialer, spawner: &Spawner) -> Result<Lent, String> {
@@ -215,6 +220,21 @@ mod tests {
         two.abort();
         let _ = two.await;
         assert_eq!(spread(&pools, 10).await.0, told(&[(first, 10)]), "the one that is gone is passed over");
+    }
+
+    #[tokio::test]
+    async fn who_takes_no_more_connections_is_used_over_those_there_are_and_the_name_looked_up_where_there_is_none() {
+        let tasks = Tasks::new();
+        let (address, _one) = answering(&tasks).await;
+        let pools = Pools::new(Dialer::fixed(&[address]), tasks.named("connection"));
+        let lent = pools.next().await.unwrap();
+        let pool = Arc::clone(&lent.from);
+        pool.rest.refused();
+        assert_eq!((pool.rests(), pool.lost()), (true, true), "while its only connection is lent");
+        lent.give_back();
+        assert_eq!((pool.rests(), pool.lost()), (false, false));
+        let _lent = pools.next().await.unwrap();
+        assert_eq!((pool.rests(), pool.lost()), (true, true));
     }
 
     #[tokio::test]

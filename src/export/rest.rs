@@ -1,10 +1,11 @@
 //! How long an address that refuses is passed over.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::dial::CONNECT;
 use crate::runtime::clock::instant_now;
 
 /// An address that refused is not asked again for this long, so that many requests do not queue for one refusal.
@@ -19,17 +20,22 @@ pub struct Rest {
     refusals: AtomicU32,
     /// Milliseconds from `start`.
     until: AtomicU64,
+    /// Somebody tries whether it is still so.
+    tried: AtomicBool,
 }
 
 impl Rest {
     /// It never refused.
     #[must_use]
     pub fn new() -> Self {
-        Self { start: instant_now(), refusals: AtomicU32::new(0), until: AtomicU64::new(0) }
+        Self { start: instant_now(), refusals: AtomicU32::new(0), until: AtomicU64::new(0), tried: AtomicBool::new(false) }
     }
 
-    /// It refused: twice as long as after the refusal before.
+    /// It refused: it rests twice as long as after the refusal before. Of many that tried at one time the first is counted.
     pub fn refused(&self) {
+        if !self.tried.swap(false, Ordering::SeqCst) && self.now() < self.until.load(Ordering::SeqCst) {
+            return;
+        }
         let refusals = self.refusals.fetch_add(1, Ordering::SeqCst);
         let rest = REFUSED_FOR.saturating_mul(1 << refusals.min(10)).min(RESTS_AT_MOST);
         self.until.store(self.now().saturating_add(milliseconds(rest)), Ordering::SeqCst);
@@ -39,12 +45,23 @@ impl Rest {
     pub fn taken(&self) {
         self.refusals.store(0, Ordering::SeqCst);
         self.until.store(0, Ordering::SeqCst);
+        self.tried.store(false, Ordering::SeqCst);
     }
 
-    /// Whether it refused lately.
+    /// Whether it refused lately. At the end of its rest one who asks is told that it does not, and is to try; it rests for
+    /// all others as long as that may take.
     #[must_use]
     pub fn rests(&self) -> bool {
-        self.now() < self.until.load(Ordering::SeqCst)
+        let (now, until) = (self.now(), self.until.load(Ordering::SeqCst));
+        if until == 0 || now < until {
+            return now < until;
+        }
+        let trial = now.saturating_add(milliseconds(CONNECT));
+        let is_first = self.until.compare_exchange(until, trial, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if is_first {
+            self.tried.store(true, Ordering::SeqCst);
+        }
+        !is_first
     }
 
     /// Milliseconds since it was made.
@@ -58,4 +75,32 @@ impl Rest {
 #[must_use]
 pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rested(rest: &Rest) -> u64 {
+        rest.until.load(Ordering::SeqCst).saturating_sub(rest.now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_at_one_time_are_one_and_one_at_a_time_tries_again() {
+        let rest = Rest::new();
+        assert!(!rest.rests() && !rest.rests());
+        for refusals in 0..3 {
+            for _ in 0..8 {
+                rest.refused();
+            }
+            let expected = milliseconds(REFUSED_FOR) << refusals;
+            assert_eq!((rested(&rest), rest.rests()), (expected, true));
+            tokio::time::advance(Duration::from_millis(expected)).await;
+            assert_eq!([rest.rests(), rest.rests()], [false, true], "the first tries");
+        }
+        rest.taken();
+        assert!(!rest.rests() && !rest.rests());
+        rest.refused();
+        assert_eq!(rested(&rest), milliseconds(REFUSED_FOR));
+    }
 }

@@ -30,7 +30,7 @@ impl Store {
     }
 
     /// The same of several subjects as one, the containers of a pod: what one's waiting has to do with another's
-    /// running is taken into account, which [`merge`] cannot.
+    /// running is taken into account, which [`merge`](super::merge()) cannot.
     #[must_use]
     pub fn window_of(&self, subjects: &[Subject], start: Wall, end: Wall) -> Window {
         let mut window = Window::default();
@@ -42,14 +42,12 @@ impl Store {
     pub fn window_onto(&self, window: &mut Window, subjects: &[Subject], start: Wall, end: Wall) {
         let Some((from, to, agreed)) = self.between(start, end) else { return window.clear() };
         self.window_onto_mono(window, subjects, from, to);
-        if agreed == 0.0 {
-            window.clear();
-        }
         window.coverage *= agreed;
     }
 
     /// When that was, and how far the clocks agree on how long it took: of a span across a step of the wall clock nobody knows
-    /// whether its sender looked at that or measured how long it took. `None` where it cannot be known when it was.
+    /// whether its sender looked at that or measured how long it took. `None` where it cannot be known when it was, or the clock
+    /// skipped all of it.
     fn between(&self, start: Wall, end: Wall) -> Option<(Mono, Mono, f64)> {
         let (from, to) = self.to_mono(start).zip(self.to_mono(end)).filter(|_| start.0 > 0 && start <= end)?;
         let oldest = self.oldest();
@@ -57,6 +55,10 @@ impl Store {
             return None;
         }
         let (told, was) = (end.since(start), to.since(from));
+        let never_was = || self.to_wall(from).is_none_or(|shown| shown.0.abs_diff(start.0) > AGREED_NS);
+        if was == 0 && (told > 0 || never_was()) {
+            return None;
+        }
         let agreed = if told.abs_diff(was) <= AGREED_NS { 1.0 } else { share(told.min(was), told.max(was)) };
         Some((from, to, agreed))
     }

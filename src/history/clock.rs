@@ -13,6 +13,9 @@ const TOLERANCE_NS: i128 = 100_000;
 /// A time that occurred twice is known this well all the same.
 const NEAR_NS: u64 = 10_000_000;
 
+/// The clocks are looked at more often than this.
+const SOON_NS: u64 = 5_000_000_000;
+
 /// Most offsets remembered. A clock that drifts by 500 ppm against the other makes one per 200 ms.
 const MAX_ERAS: usize = 1024;
 
@@ -106,12 +109,23 @@ impl Clock {
     /// Whether this time occurred twice since `oldest`, so that it is not known which one is meant.
     pub(super) fn occurred_twice(&self, wall: Wall, oldest: Mono) -> bool {
         let Some(Mono(latest)) = self.to_mono(wall).filter(|_| self.eras.len() > 1) else { return false };
+        if self.will_occur_again(wall, latest) {
+            return true;
+        }
         let held = |(number, (era, next)): (usize, (&Era, &Era))| {
             let instant = i128::from(wall.0) - era.offset;
             let has_been = instant >= self.since(number).max(i128::from(oldest.0)) && instant <= i128::from(next.first);
             has_been && instant < i128::from(latest.saturating_sub(NEAR_NS))
         };
         self.eras.iter().zip(self.eras.iter().skip(1)).enumerate().any(held)
+    }
+
+    /// Whether this time of an earlier offset is one that the newest offset has shown since it was last looked at, or soon will.
+    fn will_occur_again(&self, wall: Wall, earlier: u64) -> bool {
+        let Some(newest) = self.eras.back() else { return false };
+        let again = i128::from(wall.0) - newest.offset;
+        let soon = i128::from(newest.last)..=i128::from(newest.last.saturating_add(SOON_NS));
+        soon.contains(&again) && i128::from(earlier.saturating_add(NEAR_NS)) < again
     }
 
     /// The newest offset, for many questions one after the other.
@@ -242,6 +256,12 @@ mod tests {
             assert_eq!(twice(&clock, tenth, 0), expected, "{tenth}");
             let newest = clock.newest().and_then(|newest| newest.to_mono(Wall(BASE + tenth * SECOND / 10)));
             assert!(newest.is_none() || !expected, "{tenth}");
+        }
+        let mut soon = Clock::default();
+        run(&mut soon, 100, 150, 0);
+        run(&mut soon, 151, 154, -SECOND.cast_signed());
+        for (tenth, expected) in [(139, false), (142, true), (145, true), (149, true), (155, false)] {
+            assert_eq!(twice(&soon, tenth, 0), expected, "{tenth}, of which the second time has not been looked at");
         }
         assert!(!twice(&clock, 145, 15), "the first of them is out of history");
         assert!(clock.newest().unwrap().to_mono(Wall(BASE + 17 * SECOND)).is_some());

@@ -1,10 +1,12 @@
 //! JSON in and out, the `file` and `debug` exporters, URLs of single signals.
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, BASE, to_grpc_quietly};
+use crate::agent::{Agent, BASE, to_grpc, to_grpc_quietly};
 use crate::claims::{all, bytes, recent, request, resource_of, spans_of, text, text_of};
 use crate::downstream::{Answer, Downstream, until};
 use crate::sender::{Grpc, TRACES, http, post};
@@ -38,12 +40,35 @@ async fn json_comes_in_by_otlps_rules() {
         assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (1_544_712_660_000_000_000, 1_544_712_661_000_000_000));
         assert_eq!((all(&span.attributes, "n")[0], all(&span.attributes, "m")[0]), (&Any::IntValue(-7), &Any::IntValue(8)));
     }
-    for (route, signal) in [("/v1/metrics", "metrics"), ("/v1/logs", "logs")] {
-        if signal == "logs" {
-            assert_eq!(http(agent.http(), "POST", route, &[JSON], "{}").await.status, 200);
-            assert_eq!(downstream.of(signal)[0].body.len(), 0);
-        }
-    }
+    assert_eq!(http(agent.http(), "POST", "/v1/logs", &[JSON], "{}").await.status, 200);
+    assert_eq!(downstream.of("logs")[0].body.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_of_metrics_and_of_logs_comes_in_by_the_same_rules() {
+    let downstream = Downstream::accepting().await;
+    let agent = Agent::start_with(&to_grpc(downstream.address), &["--set", "sources.collection_interval=1h"]);
+    let metrics = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": "waits", "unit": "s", "histogram": {"aggregationTemporality": 2,
+        "dataPoints": [{"startTimeUnixNano": "1544712660000000000", "timeUnixNano": 1544712661000000000_u64, "count": "3", "sum": 1.5,
+            "bucketCounts": ["1", 2], "explicitBounds": [0.5], "exemplars": [{"traceId": "5B8EFFF798038103D269B633813FC60C",
+            "spanId": "eee19b7ec3c1b174", "asDouble": 0.25, "new": true}]}], "later": [1]}}]}]}]});
+    assert_eq!(http(agent.http(), "POST", "/v1/metrics", &[JSON], metrics.to_string()).await.status, 200);
+    let histogram = downstream.resource_metrics().into_iter().flat_map(|resource| resource.scope_metrics).flat_map(|scope| scope.metrics);
+    let Some(Data::Histogram(histogram)) = histogram.filter(|metric| metric.name == "waits").find_map(|metric| metric.data) else {
+        panic!("the histogram did not come");
+    };
+    let point = &histogram.data_points[0];
+    assert_eq!((histogram.aggregation_temporality, point.count, point.sum, &point.bucket_counts[..]), (2, 3, Some(1.5), &[1, 2][..]));
+    assert_eq!((point.start_time_unix_nano, point.time_unix_nano), (1_544_712_660_000_000_000, 1_544_712_661_000_000_000));
+    assert_eq!((point.exemplars[0].trace_id[0], point.exemplars[0].span_id[0]), (0x5B, 0xEE));
+
+    let logs = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": [{"timeUnixNano": "1544712660000000000", "severityNumber": 10, "body": {"bytesValue": "AQI="},
+        "traceId": "5B8EFFF798038103D269B633813FC60C", "flags": 1, "of tomorrow": null}]}]}]});
+    assert_eq!(http(agent.http(), "POST", "/v1/logs", &[JSON], logs.to_string()).await.status, 200);
+    let got = ExportLogsServiceRequest::decode(downstream.of("logs")[0].body.clone()).unwrap();
+    let record = &got.resource_logs[0].scope_logs[0].log_records[0];
+    assert_eq!((record.severity_number, record.time_unix_nano, record.trace_id[0], record.flags), (10, 1_544_712_660_000_000_000, 0x5B, 1));
+    assert_eq!(record.body.clone().unwrap().value, Some(Any::BytesValue(vec![1, 2])));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -145,7 +145,8 @@ async fn memory_stays_bounded_and_others_are_served_under_every_attack() {
         if !cfg!(debug_assertions) && seen.p50 > quiet.p50 * MOST_SLOWER {
             slow.push((attack.name(), seen.p50));
         }
-        if (seen.sent - seen.refused) * 100 < seen.sent * LEAST_ACCEPTED {
+        // On a starved machine few are sent: one or two of these say nothing.
+        if seen.refused > 2 && (seen.sent - seen.refused) * 100 < seen.sent * LEAST_ACCEPTED {
             refused.push((attack.name(), seen.refused, seen.sent));
         }
         let served = tokio::time::timeout(PATIENCE, legit.until_accepted()).await;

@@ -23,7 +23,7 @@ impl Hierarchy {
     pub const ALL: [Self; 3] = [Self::Cpu, Self::Memory, Self::Unified];
 
     /// Where it is mounted; `None` where this host has no such tree.
-    fn root(self) -> Option<&'static Path> {
+    pub fn root(self) -> Option<&'static Path> {
         let places: &[&str] = match self {
             Self::Cpu => &["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"],
             Self::Memory => &["/sys/fs/cgroup/memory"],
