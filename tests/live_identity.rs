@@ -109,6 +109,8 @@ struct Asking {
     address: SocketAddr,
     network: PodNetwork,
     asked: usize,
+    /// As the last one's went on.
+    resource: Value,
 }
 
 /// From where.
@@ -136,7 +138,8 @@ impl Asking {
         let group =
             groups.find(|group| group["scopeSpans"][0]["spans"][0]["name"] == name.as_str()).expect("written before it is acknowledged");
         let scope = value_of(&group["scopeSpans"][0]["spans"][0]["attributes"], "stallspan.scope");
-        let uid = value_of(&group["resource"]["attributes"], "k8s.pod.uid")?;
+        self.resource = group["resource"]["attributes"].clone();
+        let uid = value_of(&self.resource, "k8s.pod.uid")?;
         scope.map(|_| uid.as_str().unwrap().to_owned())
     }
 
@@ -166,7 +169,7 @@ async fn a_pod_is_known_by_its_address_its_name_its_proxys_word_and_its_connecti
         assert!(begun.elapsed() < DEADLINE, "nobody listens");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let mut asking = Asking { agent, address, network, asked: 0 };
+    let mut asking = Asking { agent, address, network, asked: 0, resource: Value::Null };
 
     let name = |pod: &Pod| [text("k8s.pod.name", pod.name), text("k8s.namespace.name", "shop")];
     let ip = |ip: &str| text("k8s.pod.ip", ip);
@@ -177,6 +180,10 @@ async fn a_pod_is_known_by_its_address_its_name_its_proxys_word_and_its_connecti
         asking.until(pod, From::Host, &[], &[text("node_id", &pod.node_id())]);
     }
     asking.until(&web, From::Pod, &[], &[]);
+    // A Collector behind the hop sees our address: the pod's own stands on the resource.
+    let stamped = ["k8s.pod.ip", "k8s.pod.name", "k8s.namespace.name", "k8s.container.name", "container.runtime.name"]
+        .map(|key| value_of(&asking.resource, key).unwrap_or_default());
+    assert_eq!(stamped, [web.ip.as_str(), web.name, "shop", "web", "containerd"].map(Value::from));
 
     // All that can be known is known by now. In conflict the stronger claim is followed, in the order of the documentation.
     let mut check = |from, resource: &[Value], span: &[Value], expected: Option<&Pod>| {

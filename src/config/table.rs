@@ -128,7 +128,12 @@ const SERVER_TLS: &[Key] = &[
         Absent("/etc/stallspan/tls/clients.crt"),
     ),
     key("min_version", "Lowest TLS version spoken.", TLS_VERSIONS, Is("\"1.2\"")),
-    key("reload_interval", "How often the files are looked at again; 0s is never.", ANY_SPAN, Is("1h")),
+    key(
+        "reload_interval",
+        "Changed files are used within seconds in any case; this long after they were read they are read again though they seem unchanged. 0s is never.",
+        ANY_SPAN,
+        Is("1h"),
+    ),
 ];
 
 const CLIENT_TLS: &[Key] = &[
@@ -139,7 +144,12 @@ const CLIENT_TLS: &[Key] = &[
     key("key_file", "Private key of the client certificate, PEM.", Kind::Path, Absent("/etc/stallspan/tls/client.key")),
     key("server_name_override", "Name asked for and checked instead of the endpoint's host.", Kind::Text, Absent("otel-collector.example")),
     key("min_version", "Lowest TLS version spoken.", TLS_VERSIONS, Is("\"1.2\"")),
-    key("reload_interval", "How often the files are looked at again; 0s is never.", ANY_SPAN, Is("1h")),
+    key(
+        "reload_interval",
+        "Changed files are used within seconds in any case; this long after they were read they are read again though they seem unchanged. 0s is never.",
+        ANY_SPAN,
+        Is("1h"),
+    ),
 ];
 
 const COMPRESSION: Key = key("compression", "Coding of the request bodies.", Kind::Choice(&["gzip", "zstd", "none"]), Is("gzip"));
@@ -309,7 +319,7 @@ const THREADS: &[Key] = &[
 const EVENTS: &[Key] = &[
     key("enabled", "Whether there are any.", Kind::Flag, Is("true")),
     key("min_wait", "Shortest wait shown.", ANY_SPAN, Is("1ms")),
-    key("max_per_span", "Most events of one span.", Kind::Count { least: 1, most: 1024 }, Is("8")),
+    key("max_per_span", "Most events of one span.", Kind::Count { least: 1, most: 128 }, Is("8")),
 ];
 const STALL_SPANS: &[Key] =
     &[key("enabled", "Whether there are any.", Kind::Flag, Is("false")), key("min_wait", "Shortest wait shown.", ANY_SPAN, Is("5ms"))];

@@ -51,8 +51,13 @@ mod tests {
             runtime_namespace: None,
             name: Some("web".to_owned()),
             image: Some("nginx:1".to_owned()),
-            k8s_container_name: None,
-            pod: Some(Pod { uid: "u".to_owned(), name: Some("p".to_owned()), namespace: None, ip: None }),
+            k8s_container_name: Some("nginx".to_owned()),
+            pod: Some(Pod {
+                uid: "u".to_owned(),
+                name: Some("p".to_owned()),
+                namespace: Some("shop".to_owned()),
+                ip: Some("10.0.0.7".to_owned()),
+            }),
             started: None,
             sandbox: false,
         })
@@ -61,8 +66,13 @@ mod tests {
     #[test]
     fn only_what_is_known_is_stamped() {
         let base = Match { scope: Scope::Pod, subjects: Vec::new(), container: None, pod_of: None, process: None, mesh: None };
-        let pod = [("k8s.pod.uid", "u"), ("k8s.pod.name", "p")];
-        let named = [("container.name", "web"), ("container.image.name", "nginx:1"), ("container.runtime.name", "systemd")];
+        let pod = [("k8s.pod.uid", "u"), ("k8s.pod.name", "p"), ("k8s.namespace.name", "shop"), ("k8s.pod.ip", "10.0.0.7")];
+        let named = [
+            ("container.name", "web"),
+            ("container.image.name", "nginx:1"),
+            ("container.runtime.name", "systemd"),
+            ("k8s.container.name", "nginx"),
+        ];
         let check = |found: Match, expected: &[(&'static str, &str)]| {
             assert_eq!(resource_stamps(&found), expected);
         };

@@ -12,8 +12,8 @@ use crate::otlp::wire::{Field, Fields, Value};
 
 /// Proxies that stand for one pod; `ztunnel` stands for a node.
 const KINDS: [&str; 4] = ["sidecar", "router", "waypoint", "ingress"];
-/// Claims beside which a node id says nothing more about who it is.
-const STRONGER: [&str; 5] = ["container.id", "k8s.pod.uid", "k8s.pod.ip", "k8s.pod.name", "process.pid"];
+/// Claims beside which a span's node id says nothing more about who it is.
+const STRONGER: [&str; 4] = ["container.id", "k8s.pod.uid", "k8s.pod.ip", "k8s.pod.name"];
 
 /// What a node id says.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,8 +50,10 @@ pub(super) fn complete<'a>(claims: &mut Claims, wanted: &[String], spans: impl I
         },
     };
     let Some(id) = NodeId::of(&text) else { return };
+    // Its address would be asked before a name that is claimed.
+    let named = claims.get("k8s.pod.name").is_some();
     for (name, value) in [("k8s.pod.ip", id.ip), ("k8s.pod.name", id.pod), ("k8s.namespace.name", id.namespace)] {
-        if claims.get(name).is_none() && wanted.iter().any(|one| one == name) {
+        if claims.get(name).is_none() && !(named && name == "k8s.pod.ip") && wanted.iter().any(|one| one == name) {
             claims.attributes.push((name.to_owned(), ClaimValue::Text(value.to_owned())));
         }
     }
@@ -116,6 +118,8 @@ mod tests {
     #[test]
     fn what_the_resource_claims_itself_stays() {
         check(&[("k8s.pod.name", "mine")], &[ID], &[("k8s.pod.name", "mine")]);
+        check(&[("k8s.pod.name", "mine"), (NODE_ID, ID)], &[], &[("k8s.pod.name", "mine"), ("k8s.namespace.name", "shop"), (NODE_ID, ID)]);
+        check(&[("process.pid", "7")], &[ID], &[&[("process.pid", "7")], &POD[..]].concat());
         check(
             &[("k8s.pod.ip", "1.1.1.1"), (NODE_ID, ID)],
             &[],

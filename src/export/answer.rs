@@ -121,4 +121,16 @@ mod tests {
             assert_eq!(read.as_ref().map(|b| &b[..]).map_err(|r| r.message.as_str()), expected, "{data:?}");
         }
     }
+
+    #[test]
+    fn an_answer_may_be_compressed_as_the_request_was() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gzip, b"partial").unwrap();
+        let zstd = zstd::encode_all(&b"partial"[..], 1).unwrap();
+        for (coding, packed) in [(&b"gzip"[..], gzip.finish().unwrap()), (b"zstd", zstd)] {
+            let framed = [&[1][..], &u32::try_from(packed.len()).unwrap().to_be_bytes(), &packed].concat();
+            assert_eq!(message(framed.clone().into(), Some(coding)), Ok(Bytes::from_static(b"partial")));
+            assert_eq!(message(framed.into(), Some(b"br")), Ok(Bytes::new()), "what it says beside its yes is lost");
+        }
+    }
 }

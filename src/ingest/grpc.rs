@@ -93,6 +93,7 @@ impl Call {
     pub fn begin(door: &Door, limit: usize, fields: &Fields, arrival: Instant) -> Result<Self, Turned> {
         let asked = Asked::of(fields);
         if fields.too_large() {
+            door.house.counters.count(&Problem::Broken(String::new()));
             return Err(Turned::Back(NoCall { status: 431 }));
         }
         if !asked.kind.starts_with(b"application/grpc") {

@@ -1,10 +1,13 @@
 //! `/livez`, `/readyz`, `/metrics`, `/debug/spans`.
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message;
+
 use crate::agent::{Agent, to_grpc_quietly};
-use crate::claims::{bytes, recent, text};
-use crate::downstream::{Answer, Downstream};
+use crate::claims::{bytes, recent, spans_of, text};
+use crate::downstream::{Answer, Downstream, Got, until};
 use crate::scene::{Container, container_id};
-use crate::sender::{http, post};
+use crate::sender::{Grpc, TRACES, http, post};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_tell_that_it_lives_is_ready_and_what_it_counted() {
@@ -31,6 +34,56 @@ async fn pages_tell_that_it_lives_is_ready_and_what_it_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn spans_are_counted_once_what_becomes_of_them_is_known() {
+    // The first is never answered.
+    let downstream = Downstream::start(|number, _| match number {
+        0 => Answer::Silence,
+        number if number % 3 == 2 => Answer::Grpc(3, vec![]),
+        _ => Answer::Accept(bytes::Bytes::new()),
+    })
+    .await;
+    let settings = ["--set", "receivers.otlp.max_wait=100s", "--set", "exporters.otlp_grpc.timeout=100s"];
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &settings);
+    let counted = async || {
+        let page = String::from_utf8(http(agent.health(), "GET", "/metrics", &[], "").await.body.to_vec()).unwrap();
+        let of = |name: &str| -> u64 {
+            let line = page.lines().find_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+            line.map_or(0, |(_, value)| value.parse().unwrap())
+        };
+        let outcome = |word| of(&format!("stallspan_agent_spans_total{{stallspan_outcome=\"{word}\"}}"));
+        ([outcome("received"), outcome("forwarded"), outcome("refused"), outcome("failed")], of("stallspan_agent_active_requests"))
+    };
+    let address = agent.http();
+    let waiting = tokio::spawn(async move { post(address, "/v1/traces", bytes(vec![], vec![recent(); 4])).await });
+    until("downstream", || (downstream.of("traces").len() == 1).then_some(())).await;
+    assert_eq!(counted().await, ([0; 4], 1), "in flight");
+    waiting.abort();
+    let mut sent = 0;
+    for spans in 1..20 {
+        let reply = post(agent.http(), "/v1/traces", bytes(vec![], vec![recent(); spans])).await;
+        assert!([200, 400].contains(&reply.status), "{reply:?}");
+        sent += spans as u64;
+    }
+    let accepted: usize = downstream.of("traces").into_iter().filter(|got| got.accepted).map(spans_in).sum();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let ([received, forwarded, refused, failed], active) = counted().await;
+        assert_eq!(received, forwarded + refused + failed, "at every instant");
+        assert_eq!(forwarded, accepted as u64);
+        if active == 0 {
+            assert_eq!((received, refused + failed), (sent + 4, sent + 4 - accepted as u64));
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "the one that hung up is counted");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+fn spans_in(got: Got) -> usize {
+    spans_of(&ExportTraceServiceRequest::decode(got.body).unwrap()).len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_that_were_not_taken_are_counted_by_reason() {
     let downstream = Downstream::accepting().await;
     let set = ["--set", "receivers.otlp.protocols.http.max_request_body_size=1000"];
@@ -40,13 +93,17 @@ async fn requests_that_were_not_taken_are_counted_by_reason() {
     for _ in 0..2 {
         assert_eq!(http(agent.http(), "POST", "/v1/traces", &json, "no JSON").await.status, 400);
     }
+    // More fields than are read.
+    let long = "y".repeat(40_000);
+    let reply = Grpc::connect(agent.grpc()).await.call(TRACES, &[("x", &long)], &[]).await;
+    assert_eq!(reply.status, 431, "{reply:?}");
     // Nobody takes metrics here.
     assert_eq!(post(agent.http(), "/v1/metrics", bytes::Bytes::new()).await.status, 404);
     let page = http(agent.health(), "GET", "/metrics", &[], "").await;
     let told = String::from_utf8(page.body.to_vec()).unwrap();
     for line in [
         "stallspan_agent_turned_away_requests_total{stallspan_reason=\"too_large\"} 1",
-        "stallspan_agent_turned_away_requests_total{stallspan_reason=\"malformed\"} 2",
+        "stallspan_agent_turned_away_requests_total{stallspan_reason=\"malformed\"} 3",
         "stallspan_agent_turned_away_connections_total{stallspan_reason=\"too_many\"} 0",
         "stallspan_agent_requests_total{stallspan_signal=\"metrics\",stallspan_outcome=\"refused\"} 1",
     ] {

