@@ -8,7 +8,7 @@ use super::chunk::Cut;
 use super::clock::Newest;
 use super::entry::Entry;
 use super::frame::Frame;
-use super::merge;
+use super::merge::merge_onto;
 use super::overlay::{Events, USUAL_VIEWS, View, union};
 use super::slice::{Near, between_onto, share};
 use super::store::Store;
@@ -30,7 +30,7 @@ impl Store {
     }
 
     /// The same of several subjects as one, the containers of a pod: what one's waiting has to do with another's
-    /// running is taken into account, which [`merge`](super::merge()) cannot.
+    /// running is taken into account, which no sum of their windows can.
     #[must_use]
     pub fn window_of(&self, subjects: &[Subject], start: Wall, end: Wall) -> Window {
         let mut window = Window::default();
@@ -152,14 +152,10 @@ impl Store {
 
     /// `own`: the numbers under which these run.
     fn several_onto(&self, window: &mut Window, subjects: &[Subject], own: &[u32], start: Mono, end: Mono) {
-        window.clear();
         let view_of = |subject: &Subject| self.view(*subject, self.entries.get(subject), start, end);
         let mut views: SmallVec<[Option<View<'_>>; USUAL_VIEWS]> = subjects.iter().map(view_of).collect();
         let mut picks = Picks::new(self.stalls.most, self.stalls.least_ns, own);
-        for (place, view) in views.iter_mut().enumerate() {
-            let one = view.as_mut().map(|view| view.window(&mut picks)).unwrap_or_default();
-            if place == 0 { window.become_like(&one) } else { merge::add(window, one) }
-        }
+        merge_onto(window, views.iter_mut().map(|view| view.as_mut().map(|view| view.window(&mut picks)).unwrap_or_default()));
         let seen = || views.iter().flatten().filter(|view| view.has_events());
         if !views.is_empty() && seen().count() == views.len() {
             window.stalled_ns = Some(union(seen().map(View::parts)));

@@ -5,18 +5,21 @@ use crate::model::{DelayKind, Window};
 /// Sums where all know, coverage the least, resolution the greatest. Time during which any task waited is told where only
 /// one of them waited at all; the culprit, who may be one of them, is not told of more than one. Where both must be known,
 /// [`Store::window_of`](super::Store::window_of) asks for all at once.
-#[must_use]
-pub fn merge(windows: Vec<Window>) -> Window {
-    let mut windows = windows.into_iter();
-    let Some(first) = windows.next() else { return Window::default() };
-    let mut merged = first;
-    windows.for_each(|window| add(&mut merged, window));
+pub(super) fn merge_onto(merged: &mut Window, windows: impl Iterator<Item = Window>) {
+    merged.clear();
+    for (place, window) in windows.enumerate() {
+        if place == 0 {
+            merged.become_like(&window);
+            merged.culprit = window.culprit;
+            merged.stalls.extend(window.stalls);
+        } else {
+            add(merged, window);
+        }
+    }
     merged.stalls.sort_by_key(|stall| std::cmp::Reverse(stall.duration_ns));
-    merged
 }
 
-/// The same for one more.
-pub(super) fn add(sum: &mut Window, other: Window) {
+fn add(sum: &mut Window, other: Window) {
     for kind in DelayKind::ALL {
         sum.delay_ns.set(kind, both(sum.delay_ns.get(kind), other.delay_ns.get(kind)));
     }
@@ -48,6 +51,12 @@ fn both(a: Option<u64>, b: Option<u64>) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::model::{Culprit, Evidence, Mono, Stall};
+
+    fn merge(windows: Vec<Window>) -> Window {
+        let mut merged = Window::default();
+        merge_onto(&mut merged, windows.into_iter());
+        merged
+    }
 
     fn window(cpu: Option<u64>, coverage: f64, resolution_ns: u64, evidence: Option<Evidence>) -> Window {
         let mut window = Window { coverage, resolution_ns, evidence, ..Window::default() };

@@ -57,5 +57,4 @@ mod properties;
 mod wait_properties;
 
 pub use ask::Look;
-pub use merge::merge;
 pub use store::{MIN_SPACING, Settings, StallSettings, Store};

@@ -10,7 +10,7 @@ use crate::agent::{Agent, BASE, to_grpc_quietly};
 use crate::claims::{bytes, recent};
 use crate::downstream::{Answer, Downstream, until};
 use crate::passing::status_of;
-use crate::sender::{Grpc, LOGS, METRICS, TRACES, post};
+use crate::sender::{Grpc, LOGS, METRICS, Page, TRACES, post};
 
 /// Both a known partial success and fields nobody knows.
 const PARTIAL: &[u8] = &[0x0A, 0x09, 0x08, 0x05, 0x12, 0x03, b'n', b'o', b'!', 0x78, 0x01, 0x9A, 0x06, 0x01, 0xFF];
@@ -220,18 +220,13 @@ async fn whoever_hangs_up_while_downstream_is_silent_leaves_nothing_behind() {
     let outcomes = ["forwarded", "refused", "failed"];
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let page = crate::sender::http(agent.health(), "GET", "/metrics", &[], "").await.body;
-        let page = String::from_utf8(page.to_vec()).unwrap();
-        let of = |name: &str, label: &str| -> f64 {
-            let line = page.lines().find(|line| line.starts_with(name) && line.contains(label));
-            line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0.0)
-        };
-        let told = outcomes.map(|outcome| of("stallspan_agent_spans_total{", outcome));
-        let held = ["stallspan_agent_active_requests", "stallspan_agent_request_memory_bytes"].map(|name| of(name, ""));
+        let page = Page::of(agent.health()).await;
+        let told = outcomes.map(|outcome| page.spans(outcome));
+        let held = [page.active_requests(), page.value("stallspan_agent_request_memory_bytes")];
         if told[1] + told[2] == 6.0 && held == [0.0, 0.0] {
             break;
         }
-        assert!(Instant::now() < deadline, "{told:?}, {held:?} of six spans whose senders hung up: {page}");
+        assert!(Instant::now() < deadline, "{told:?}, {held:?} of six spans whose senders hung up: {}", page.0);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     silent.store(false, Ordering::SeqCst);

@@ -7,7 +7,7 @@ use crate::agent::{Agent, to_grpc_quietly};
 use crate::claims::{bytes, recent, spans_of, text};
 use crate::downstream::{Answer, Downstream, Got, until};
 use crate::scene::{Container, container_id};
-use crate::sender::{Grpc, TRACES, http, post};
+use crate::sender::{Grpc, Page, TRACES, http, post};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_tell_that_it_lives_is_ready_and_what_it_counted() {
@@ -45,13 +45,8 @@ async fn spans_are_counted_once_what_becomes_of_them_is_known() {
     let settings = ["--set", "receivers.otlp.max_wait=100s", "--set", "exporters.otlp_grpc.timeout=100s"];
     let agent = Agent::start_with(&to_grpc_quietly(downstream.address), &settings);
     let counted = async || {
-        let page = String::from_utf8(http(agent.health(), "GET", "/metrics", &[], "").await.body.to_vec()).unwrap();
-        let of = |name: &str| -> u64 {
-            let line = page.lines().find_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
-            line.map_or(0, |(_, value)| value.parse().unwrap())
-        };
-        let outcome = |word| of(&format!("stallspan_agent_spans_total{{stallspan_outcome=\"{word}\"}}"));
-        ([outcome("received"), outcome("forwarded"), outcome("refused"), outcome("failed")], of("stallspan_agent_active_requests"))
+        let page = Page::of(agent.health()).await;
+        (["received", "forwarded", "refused", "failed"].map(|outcome| page.spans(outcome) as u64), page.active_requests() as u64)
     };
     let address = agent.http();
     let waiting = tokio::spawn(async move { post(address, "/v1/traces", bytes(vec![], vec![recent(); 4])).await });

@@ -15,7 +15,7 @@ use crate::claims::{bytes, double_of, span, spans_of, text};
 use crate::downstream::Downstream;
 use crate::enriching::warmed;
 use crate::scene::{Container, Hierarchy, container_id};
-use crate::sender::{Grpc, LOGS, TRACES, http, post};
+use crate::sender::{Grpc, LOGS, Page, TRACES, post};
 
 /// The agent's thread that takes readings.
 const READER: &str = "stallspan-poll";
@@ -94,12 +94,11 @@ fn last(downstream: &Downstream) -> Span {
 async fn held(agent: &Agent, requests: f64) {
     let deadline = Instant::now() + AT_ONCE;
     loop {
-        let page = String::from_utf8(http(agent.health(), "GET", "/metrics", &[], "").await.body.to_vec()).unwrap();
-        let gauge = page.lines().find_map(|line| line.strip_prefix("stallspan_agent_active_requests")?.rsplit_once(' '));
-        if gauge.is_some_and(|(_, value)| value.parse::<f64>().unwrap() >= requests) {
+        let page = Page::of(agent.health()).await;
+        if page.active_requests() >= requests {
             return;
         }
-        assert!(Instant::now() < deadline, "never held: {page}");
+        assert!(Instant::now() < deadline, "never held: {}", page.0);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

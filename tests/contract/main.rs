@@ -25,6 +25,8 @@ mod downstream;
 mod scene;
 #[path = "rig/sender.rs"]
 mod sender;
+#[path = "../support/session.rs"]
+mod session;
 
 mod acknowledging;
 mod association;

@@ -8,6 +8,7 @@ use crate::agent::{Agent, BASE, to_grpc, to_grpc_quietly};
 use crate::claims::{bytes, recent};
 use crate::downstream::{Answer, Downstream, until};
 use crate::sender::{Grpc, LOGS, METRICS, PROTOBUF, Reply, TRACES, http, post};
+use crate::session::written;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_and_logs_pass_byte_for_byte() {
@@ -258,16 +259,8 @@ async fn more_streams_than_are_configured_are_announced_and_refused() {
     let mut session = Session::new(Role::Client, LIMITS);
     let streams: Vec<u32> = (0..3).map(|_| session.open(LIMITS.stream_window, &head)).collect();
     streams.iter().for_each(|stream| session.data(*stream, &[0; 5], bytes::Bytes::new(), true));
-    let mut sent = Vec::new();
-    while !session.output().is_empty() {
-        let mut slots = [std::io::IoSlice::new(&[]); 16];
-        let count = session.output().pieces(&mut slots);
-        let piece: Vec<u8> = slots[..count].iter().flat_map(|slot| slot.to_vec()).collect();
-        session.output().advance(piece.len());
-        sent.extend(piece);
-    }
     let mut stream = tokio::net::TcpStream::connect(agent.grpc()).await.unwrap();
-    stream.write_all(&sent).await.unwrap();
+    stream.write_all(&written(&mut session)).await.unwrap();
     let mut came = Vec::new();
     let refused = loop {
         assert!(stream.read_buf(&mut came).await.unwrap() > 0, "the connection goes on");

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::agent::{Agent, to_grpc, to_grpc_quietly};
 use crate::claims::{bytes, recent};
 use crate::downstream::{Answer, Downstream, until};
-use crate::sender::{Grpc, TRACES, http, post};
+use crate::sender::{Grpc, Page, TRACES, http, post};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_flight_is_answered_and_nothing_new_taken() {
@@ -44,10 +44,9 @@ async fn while_stopping_it_lives_and_is_not_ready() {
     let waiting = tokio::spawn(async move { post(otlp, "/v1/traces", bytes(vec![], vec![recent()])).await.status });
     until("downstream", || (downstream.of("traces").len() == 1).then_some(())).await;
     assert_eq!(http(pages, "GET", "/readyz", &[], "").await.status, 200);
-    let page = String::from_utf8(http(pages, "GET", "/metrics", &[], "").await.body.to_vec()).unwrap();
-    let gauge = |name: &str| page.lines().find_map(|line| line.strip_prefix(name)?.rsplit_once(' ')?.1.parse::<f64>().ok()).unwrap_or(0.0);
+    let page = Page::of(pages).await;
     for name in ["stallspan_agent_active_requests", "stallspan_agent_request_memory_bytes", "stallspan_agent_active_connections"] {
-        assert!(gauge(name) >= 1.0, "{name} while a request is in flight: {page}");
+        assert!(page.value(name) >= 1.0, "{name} while a request is in flight: {}", page.0);
     }
     agent.signal(Signal::TERM);
     until("no more connections", || std::net::TcpStream::connect(otlp).err()).await;

@@ -1,7 +1,6 @@
 //! Requests that downstream did not take: those above the last stream of its GOAWAY, and those it refuses with REFUSED_STREAM
 //! (RFC 9113 §6.8, §8.7). Nobody has seen them, so they are sent again at once, whatever is configured of retries.
 
-use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::downstream::{exporters, otlp};
 use crate::rig::PATIENCE;
+use crate::session::written;
 
 const LIMITS: Limits = Limits { streams: 100, stream_window: 65_535, connection_window: 65_535, header_list: 16_384 };
 
@@ -112,19 +112,6 @@ fn answer(session: &mut Session, stream: u32) {
     session.data(stream, &[0; 5], Bytes::new(), false);
     session.end_with(stream, end.into());
     session.pump();
-}
-
-fn written(session: &mut Session) -> Vec<u8> {
-    let mut all = Vec::new();
-    while !session.output().is_empty() {
-        let mut slots = [IoSlice::new(&[]); 64];
-        let count = session.output().pieces(&mut slots);
-        let piece: Vec<u8> = slots[..count].iter().flat_map(|slot| slot.to_vec()).collect();
-        session.output().advance(piece.len());
-        all.extend(piece);
-        session.pump();
-    }
-    all
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ mod out;
 mod peers;
 mod proxy;
 mod rig;
+#[path = "../support/session.rs"]
+mod session;
 mod shutdown;
 mod slow_in;
 mod tls;

@@ -113,3 +113,27 @@ fn add(to: &mut HeaderMap, headers: &[(&str, &str)]) {
         to.insert(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
     }
 }
+
+/// What `/metrics` tells at this moment.
+pub struct Page(pub String);
+
+impl Page {
+    pub async fn of(health: SocketAddr) -> Self {
+        Self(String::from_utf8(http(health, "GET", "/metrics", &[], "").await.body.to_vec()).unwrap())
+    }
+
+    /// The value of the first sample that begins so; 0 where there is none.
+    pub fn value(&self, beginning: &str) -> f64 {
+        let sample = self.0.lines().find_map(|line| line.strip_prefix(beginning)?.rsplit_once(' '));
+        sample.map_or(0.0, |(_, value)| value.parse().unwrap())
+    }
+
+    /// Spans of this outcome.
+    pub fn spans(&self, outcome: &str) -> f64 {
+        self.value(&format!("stallspan_agent_spans_total{{stallspan_outcome=\"{outcome}\"}}"))
+    }
+
+    pub fn active_requests(&self) -> f64 {
+        self.value("stallspan_agent_active_requests")
+    }
+}
