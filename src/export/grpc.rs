@@ -48,6 +48,7 @@ pub struct Prepared<'e> {
     prefix: [u8; PREFIX],
     message: Bytes,
     head: &'e [u8],
+    whose: usize,
     _copy: Copy,
 }
 
@@ -91,7 +92,14 @@ impl GrpcExporter {
         let length = u32::try_from(message.len())
             .map_err(|_| Refusal::new(Code::ResourceExhausted, "request is larger than a gRPC message can be (4 GiB)"))?;
         let [a, b, c, d] = length.to_be_bytes();
-        Ok(Prepared { exporter: self, prefix: [u8::from(self.compressor.is_on()), a, b, c, d], message, head, _copy: copy })
+        Ok(Prepared {
+            exporter: self,
+            prefix: [u8::from(self.compressor.is_on()), a, b, c, d],
+            message,
+            head,
+            whose: room.whose(),
+            _copy: copy,
+        })
     }
 }
 
@@ -125,7 +133,7 @@ impl Prepared<'_> {
         let mut block = Vec::with_capacity(self.head.len().saturating_add(32));
         block.extend_from_slice(self.head);
         put_field(&mut block, b"grpc-timeout", status::format_timeout(left).as_bytes(), false);
-        Outgoing { block, prefix: self.prefix, message: self.message.clone() }
+        Outgoing { block, prefix: self.prefix, message: self.message.clone(), whose: self.whose }
     }
 }
 

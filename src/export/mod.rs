@@ -26,6 +26,7 @@ mod retry;
 mod spare;
 mod tls;
 mod tunnel;
+mod turns;
 mod wire;
 
 pub use exporters::{Beside, Exporters, OpenError};

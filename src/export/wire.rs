@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, PREFIX};
 use super::keepalive::Keepalive;
+use super::turns::Turns;
 use crate::config::meaning::ClientKeepalive;
 use crate::framing::{Code, Event, Limits, Role, Session};
 use crate::runtime::clock::instant_now;
@@ -39,6 +40,8 @@ pub struct Outgoing {
     pub prefix: [u8; PREFIX],
     /// Message.
     pub message: Bytes,
+    /// Whose it is: one connection's requests do not wait for all of another's.
+    pub whose: usize,
 }
 
 /// No answer came.
@@ -79,6 +82,8 @@ impl Shared {
 #[derive(Debug, Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// Those that came while downstream had as many as it takes at a time.
+    held: Turns<Job>,
     /// Requests that nobody waits for any more.
     withdrawn: Vec<u64>,
     next: u64,
@@ -92,6 +97,24 @@ impl Queue {
     fn wake(&mut self) {
         if let Some(driver) = self.driver.take() {
             driver.wake();
+        }
+    }
+
+    fn next_job(&mut self) -> Option<Job> {
+        self.held.pop().or_else(|| self.jobs.pop_front())
+    }
+
+    /// What has to wait does so in turns.
+    fn hold_all(&mut self) {
+        while let Some(job) = self.jobs.pop_front() {
+            self.held.push(job.outgoing.whose, job);
+        }
+    }
+
+    /// What was not sent was not taken.
+    fn refuse_all(&mut self, why: &str) {
+        while let Some(job) = self.next_job() {
+            let _gone = job.tell.send(Err(Lost { not_taken: true, why: why.to_owned() }));
         }
     }
 }
@@ -226,14 +249,18 @@ impl Driver {
         }
         for key in std::mem::take(&mut queue.withdrawn) {
             queue.jobs.retain(|job| job.key != key);
+            queue.held.retain(|job| job.key != key);
             let stream = self.flights.iter().find(|(_, flight)| flight.key == key).map(|(stream, _)| *stream);
             if let Some(stream) = stream {
                 self.flights.remove(&stream);
                 self.session.reset(stream, Code::Cancel);
             }
         }
+        if !queue.held.is_empty() {
+            queue.hold_all();
+        }
         while self.session.may_open()
-            && let Some(Job { key, outgoing, tell }) = queue.jobs.pop_front()
+            && let Some(Job { key, outgoing, tell }) = queue.next_job()
         {
             let stream = self.session.open(STREAM_WINDOW, &outgoing.block);
             self.session.data(stream, &outgoing.prefix, outgoing.message, true);
@@ -242,9 +269,10 @@ impl Driver {
         if self.session.is_leaving() {
             let why = "downstream closes the connection";
             queue.closed.get_or_insert_with(|| why.to_owned());
-            refuse(&mut queue.jobs, why);
+            queue.refuse_all(why);
         }
-        queue.abandoned && queue.jobs.is_empty()
+        queue.hold_all();
+        queue.abandoned && queue.held.is_empty()
     }
 
     /// Asks for a sign of life where one is due.
@@ -345,7 +373,7 @@ impl Driver {
     fn end(&mut self, why: &str) {
         let mut queue = self.shared.queue();
         queue.closed = Some(why.to_owned());
-        refuse(&mut queue.jobs, why);
+        queue.refuse_all(why);
         drop(queue);
         for flight in std::mem::take(&mut self.flights).into_values() {
             let _gone = flight.tell.send(Err(Lost { not_taken: false, why: why.to_owned() }));
@@ -353,9 +381,81 @@ impl Driver {
     }
 }
 
-/// What was not sent was not taken.
-fn refuse(jobs: &mut VecDeque<Job>, why: &str) {
-    for job in jobs.drain(..) {
-        let _gone = job.tell.send(Err(Lost { not_taken: true, why: why.to_owned() }));
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+    use crate::framing::{PREFACE, put_field};
+    use crate::runtime::Tasks;
+
+    /// Accepts whatever comes, of which it takes one at a time; notes the first byte of each message.
+    async fn downstream(mut io: DuplexStream, seen: Arc<Mutex<Vec<u8>>>) {
+        let limits = Limits { streams: 1, stream_window: 65_535, connection_window: 65_535, header_list: 16_384 };
+        io.read_exact(&mut [0; PREFACE.len()]).await.unwrap();
+        let (mut session, mut came) = (Session::new(Role::Server, limits), Vec::new());
+        let (mut head, mut end) = (Vec::new(), Vec::new());
+        put_field(&mut head, b":status", b"200", false);
+        put_field(&mut head, b"content-type", b"application/grpc", false);
+        put_field(&mut end, b"grpc-status", b"0", false);
+        loop {
+            let (mut rest, mut whole) = (came.as_slice(), Vec::new());
+            while let Some(event) = session.next(&mut rest).unwrap() {
+                if let Event::Data { stream, bytes, end: true } = event {
+                    seen.lock().unwrap().push(bytes[PREFIX]);
+                    whole.push(stream);
+                }
+            }
+            let used = came.len() - rest.len();
+            came.drain(..used);
+            assert!(whole.len() <= 1);
+            for stream in whole {
+                session.head(stream, &head, false);
+                session.data(stream, &[0; PREFIX], Bytes::new(), false);
+                session.end_with(stream, Bytes::copy_from_slice(&end));
+            }
+            while !session.output().is_empty() {
+                let mut pieces = [io::IoSlice::new(&[]); 8];
+                let used = session.output().pieces(&mut pieces);
+                let written = io.write_vectored(&pieces[..used]).await.unwrap();
+                session.output().advance(written);
+                session.pump();
+            }
+            if io.read_buf(&mut came).await.unwrap() == 0 {
+                return;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn where_downstream_takes_few_at_a_time_one_senders_many_do_not_keep_anothers_few() {
+        let ((near, far), seen) = (tokio::io::duplex(1 << 16), Arc::new(Mutex::new(Vec::new())));
+        let tasks = Tasks::new();
+        let _serving = tasks.spawn("downstream", downstream(far, Arc::clone(&seen)));
+        let connection = Connection::new(Box::new(near), None, &tasks.named("connection"));
+        let send = |whose: u8, message: u8| {
+            let mut block = Vec::new();
+            put_field(&mut block, b":method", b"POST", false);
+            put_field(&mut block, b":scheme", b"http", false);
+            put_field(&mut block, b":path", b"/", false);
+            let outgoing = Outgoing { block, prefix: [0, 0, 0, 0, 1], message: vec![message].into(), whose: whose.into() };
+            let connection = connection.clone();
+            tasks.spawn("request", async move { connection.send(outgoing).await.map(|_| ()).map_err(|lost| lost.why) })
+        };
+        // Until the first is answered nobody knows what downstream takes.
+        assert_eq!(send(0, 0).await, Ok(Ok(())));
+        let mut all: Vec<_> = (0..50).map(|_| send(1, 1)).collect();
+        let withdrawn = send(1, 3);
+        tokio::task::yield_now().await;
+        all.extend((0..2).map(|_| send(2, 2)));
+        tokio::task::yield_now().await;
+        withdrawn.abort();
+        for one in all {
+            assert_eq!(one.await, Ok(Ok(())));
+        }
+        let seen = seen.lock().unwrap();
+        let late: Vec<usize> = seen.iter().enumerate().filter(|(_, message)| **message == 2).map(|(place, _)| place).collect();
+        assert!(late.len() == 2 && late.iter().all(|place| *place < 20), "{seen:?}");
+        assert_eq!((seen.len(), seen.contains(&3)), (53, false));
     }
 }

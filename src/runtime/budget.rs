@@ -141,6 +141,12 @@ impl Room {
         Copy { ticket: None, _of: self.request.clone() }
     }
 
+    /// The same for all requests of a connection, while one is there; zero where there is none.
+    #[must_use]
+    pub fn whose(&self) -> usize {
+        self.request.as_ref().map_or(0, |request| Arc::as_ptr(&request.share).addr())
+    }
+
     /// The same for a request that holds so much more.
     #[must_use]
     pub fn beside(&self, bytes: usize) -> Self {
