@@ -16,6 +16,11 @@ const MAX_GROUPS: usize = 16_384;
 /// Most threads asked for of one group.
 const MAX_THREADS: usize = 256;
 
+/// Spans are seldom shorter, bytes …
+const USUAL_SPAN: usize = 256;
+/// … and where they are, room for their notes is made as they come; so it is for more than this.
+const FIRST_NOTES: usize = 2048;
+
 /// Longest text believed to name a container.
 const MAX_CLAIM_LEN: usize = 512;
 
@@ -188,7 +193,7 @@ fn scan_at_most(most: usize, body: Bytes, peer: Peer, settings: &Settings) -> Re
         group: None,
         groups: Vec::new(),
         scopes: Vec::new(),
-        spans: Vec::new(),
+        spans: Vec::with_capacity((body.len() / USUAL_SPAN).min(FIRST_NOTES)),
         total_spans: 0,
         over_limit: false,
         left: most,

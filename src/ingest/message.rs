@@ -53,7 +53,7 @@ impl Message {
         ticket.grow(piece.len())?;
         if needed > self.bytes.capacity() {
             let room = needed.saturating_mul(2).max(FIRST_ROOM).min(self.length);
-            let mut larger = buffers.take(room);
+            let mut larger = buffers.take_for(room, self.length);
             larger.extend_from_slice(&self.bytes);
             self.bytes = larger;
         }

@@ -135,9 +135,29 @@ impl Window {
     /// As the other one, but for stalls and culprit, of which there are none then. The list of stalls keeps its memory: windows
     /// of many spans are asked for one after the other.
     pub fn become_like(&mut self, other: &Self) {
-        let mut stalls = std::mem::take(&mut self.stalls);
+        // Field by field: as a whole it would be made elsewhere, moved, and what was here dropped, once a span.
+        let Self {
+            delay_ns,
+            throttled_ns,
+            throttled_clock_ns,
+            run_ns,
+            neighbor_ns,
+            self_ns,
+            stalled_ns,
+            longest_wait_ns,
+            culprit,
+            stalls,
+            coverage,
+            resolution_ns,
+            evidence,
+        } = self;
+        *delay_ns = other.delay_ns;
+        (*throttled_ns, *throttled_clock_ns, *run_ns) = (other.throttled_ns, other.throttled_clock_ns, other.run_ns);
+        (*neighbor_ns, *self_ns) = (other.neighbor_ns, other.self_ns);
+        (*stalled_ns, *longest_wait_ns) = (other.stalled_ns, other.longest_wait_ns);
+        (*coverage, *resolution_ns, *evidence) = (other.coverage, other.resolution_ns, other.evidence);
+        *culprit = None;
         stalls.clear();
-        *self = Self { stalls, culprit: None, ..*other };
     }
 
     /// Nothing known; the list of stalls keeps its memory.

@@ -112,6 +112,8 @@ const SPAN_START: u32 = 7;
 const SPAN_END: u32 = 8;
 const SPAN_START_TAG: u8 = 7 << 3 | wire_type::FIXED64;
 const SPAN_END_TAG: u8 = 8 << 3 | wire_type::FIXED64;
+/// `flags`, number 16 of wire type 5, as a varint.
+const FLAGS_TAG: [u8; 2] = [0x85, 0x01];
 
 /// Walks a whole request.
 pub fn request<V: Visitor>(body: &[u8], wanted: Wanted<'_>, visitor: &mut V) -> Result<(), NotProtobuf> {
@@ -230,7 +232,7 @@ fn span(span: &[u8], begin: usize, wanted: Wanted<'_>) -> Result<SpanFacts, NotP
 /// What lies behind a field of a common form; `None`: not of a common form, or not whole.
 #[inline(always)]
 fn common_field<'a>(rest: &'a [u8], wanted: Wanted<'_>, facts: &mut SpanFacts) -> Option<&'a [u8]> {
-    let bytes: &[u8; 8] = rest.first_chunk()?;
+    let Some(bytes) = rest.first_chunk::<8>() else { return short_field(rest) };
     let [tag, len, _, key_len, ..] = *bytes;
     let word = u64::from_le_bytes(*bytes);
     if word & SHORT_ATTRIBUTE_MASK == SHORT_ATTRIBUTE {
@@ -251,10 +253,20 @@ fn common_field<'a>(rest: &'a [u8], wanted: Wanted<'_>, facts: &mut SpanFacts) -
         *slot = u64::from_le_bytes(time);
         return Some(behind);
     }
-    if tag < 0x80 && len < 0x80 && OPAQUE_TAGS >> tag & 1 == 1 {
-        return rest.get(2 + usize::from(len)..);
+    short_field(rest)
+}
+
+/// The same of fields that nothing is read of: opaque ones, numbers of one byte, flags.
+#[inline(always)]
+fn short_field(rest: &[u8]) -> Option<&[u8]> {
+    let (&[tag, value], behind) = rest.split_first_chunk()?;
+    if tag < 0x80 && value < 0x80 {
+        if OPAQUE_TAGS >> tag & 1 == 1 {
+            return behind.get(usize::from(value)..);
+        }
+        return (tag >= 8 && tag & 7 == wire_type::VARINT).then_some(behind);
     }
-    None
+    if [tag, value] == FLAGS_TAG { behind.get(4..) } else { None }
 }
 
 #[inline(never)]
@@ -329,8 +341,49 @@ mod tests {
         prop_oneof![3 => key, 3 => value, 1 => proptest::collection::vec(any::<u8>(), 0..3)]
     }
 
+    /// Field by field through [`any_field`] alone.
+    fn slowly(span: &[u8]) -> Result<SpanFacts, (Fault, usize)> {
+        let (mut facts, mut at) = (SpanFacts::default(), 0);
+        while at < span.len() {
+            at = any_field(span, at, Wanted::default(), &mut facts).map_err(|fault| (fault, at))?;
+        }
+        Ok(facts)
+    }
+
+    /// A field such as spans have, or nearly.
+    fn field() -> impl Strategy<Value = Vec<u8>> {
+        let tag = (1..18_u32, select(&[0_u8, 1, 2, 2, 5][..]));
+        let value = prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..12),
+            (0_u8..140).prop_map(|len| [vec![len], vec![0x7a; len.into()]].concat())
+        ];
+        let fixed = |kind: u8, mut value: Vec<u8>| {
+            let size = match kind {
+                wire_type::FIXED64 => 8,
+                wire_type::FIXED32 => 4,
+                _ => return value,
+            };
+            value.resize(size, 7);
+            value
+        };
+        (tag, value).prop_map(move |((number, kind), value)| {
+            let mut bytes = Vec::new();
+            wire::push_tag(&mut bytes, number, kind);
+            bytes.extend(fixed(kind, value));
+            bytes
+        })
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn the_quick_way_through_a_span_finds_what_the_slow_one_does(fields in prop::collection::vec(field(), 0..8), cut in 0_usize..40) {
+            let mut bytes = fields.concat();
+            bytes.truncate(bytes.len().saturating_sub(cut.saturating_sub(20)));
+            let quick = span(&bytes, 0, Wanted::default()).map_err(|fault| (fault.fault, fault.offset));
+            prop_assert_eq!(quick, slowly(&bytes), "{:02x?}", bytes);
+        }
 
         #[test]
         fn the_quick_look_at_an_attribute_is_as_good_as_the_slow_one(parts in proptest::collection::vec(part(), 0..4)) {

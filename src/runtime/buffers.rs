@@ -1,12 +1,17 @@
-//! Large buffers used again. The allocator gives what is freed back to the kernel, which hands it out again page by page,
-//! zeroed: for requests of half a megabyte that costs as much as reading and writing them.
+//! Buffers of requests used again. The allocator joins and splits pieces of such sizes each time, and gives the largest back to
+//! the kernel, which hands them out again page by page, zeroed: for requests of half a megabyte that costs as much as reading
+//! and writing them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
 /// Smaller ones are the allocator's business.
-const LEAST: usize = 64 * 1024;
+const LEAST: usize = 4 * 1024;
+/// Most that are kept: all of them are looked at.
+const MOST: usize = 128;
+/// One that has room for more than this many times what is needed is left to those who need it.
+const TOO_LARGE: usize = 4;
 
 /// Buffers that wait to be used again.
 #[derive(Debug)]
@@ -25,11 +30,18 @@ impl Buffers {
     /// An empty buffer with room for so many bytes.
     #[must_use]
     pub fn take(&self, room: usize) -> Vec<u8> {
+        self.take_for(room, room)
+    }
+
+    /// The same for one who may need more room in the end.
+    #[must_use]
+    pub fn take_for(&self, room: usize, in_the_end: usize) -> Vec<u8> {
         if room < LEAST {
             return Vec::with_capacity(room);
         }
+        let fits = room..=in_the_end.max(room.saturating_mul(TOO_LARGE));
         let mut kept = self.kept();
-        let fitting = kept.iter().rposition(|buffer| buffer.capacity() >= room);
+        let fitting = kept.iter().rposition(|buffer| fits.contains(&buffer.capacity()));
         let buffer = fitting.map(|place| kept.swap_remove(place));
         drop(kept);
         buffer.map_or_else(|| Vec::with_capacity(room), Vec::from)
@@ -44,7 +56,7 @@ impl Buffers {
         buffer.clear();
         let mut kept = self.kept();
         let held: usize = kept.iter().map(BytesMut::capacity).sum();
-        if held.saturating_add(buffer.capacity()) <= self.most {
+        if kept.len() < MOST && held.saturating_add(buffer.capacity()) <= self.most {
             kept.push(buffer);
         }
     }
@@ -75,6 +87,19 @@ mod tests {
         assert_eq!((again.as_ptr(), again.len()), (place, 0));
         assert!(again.capacity() >= 100_000);
         assert_eq!(buffers.kept().len(), 0);
+    }
+
+    #[test]
+    fn what_is_much_too_large_is_left_to_those_who_need_it() {
+        let buffers = Buffers::new(1 << 20);
+        buffers.give_back(filled(&buffers, 100_000));
+        assert!(buffers.take(100_000 / TOO_LARGE - 1).capacity() < 100_000);
+        assert_eq!(buffers.kept().len(), 1);
+        assert!(buffers.take_for(5000, 100_000).capacity() >= 100_000);
+        assert_eq!(buffers.kept().len(), 0);
+        let many: Vec<Bytes> = (0..=MOST).map(|_| filled(&buffers, LEAST)).collect();
+        many.into_iter().for_each(|bytes| buffers.give_back(bytes));
+        assert_eq!(buffers.kept().len(), MOST);
     }
 
     #[test]
