@@ -15,6 +15,7 @@ mod latency;
 mod load;
 mod meter;
 mod peer;
+mod pipe;
 mod sink;
 mod spans;
 mod systems;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::load::one_by_one;
 use super::meter::load_average;
+use super::pipe;
 use super::spans::{Arrived, request};
 use super::systems::{AGE, SENDER, Systems};
 use super::{quantile, quick};
@@ -15,14 +16,16 @@ fn time_added_to_a_request_against_the_collector() {
     let (rounds, requests) = if quick() { (3, 50) } else { (7, 200) };
     let systems = Systems::start("auto", "bpf");
     let (stallspan, collector, sink) = (&systems.stallspan.grpc, &systems.collector_address, &systems.sink.address);
+    let passing = pipe::start(sink);
     let ways = [
         ("straight to the sink", sink, AGE),
+        ("through a pipe", &passing, AGE),
         ("through stallspan", stallspan, AGE),
         ("through stallspan, spans that end as they are sent", stallspan, Duration::ZERO),
         ("through the Collector", collector, AGE),
         ("through tonic and prost", &systems.forwarder.address, AGE),
     ];
-    let mut took = [const { Vec::new() }; 5];
+    let mut took = [const { Vec::new() }; 6];
     for _ in 0..rounds {
         for ((_, address, age), took) in ways.iter().zip(&mut took) {
             took.extend(one_by_one(address, requests, || request(SPANS, SENDER, *age)).iter().map(Duration::as_secs_f64));

@@ -1,0 +1,28 @@
+//! A hop that looks at nothing: bytes from one socket to the other and back. What it adds, any hop on that CPU adds.
+
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+use super::meter::{MEASURED, on_cpu};
+
+/// Its address. It lasts as long as the process.
+pub fn start(downstream: &str) -> String {
+    let (listener, downstream) = (TcpListener::bind("127.0.0.1:0").unwrap(), downstream.to_owned());
+    let address = listener.local_addr().unwrap().to_string();
+    on_cpu(MEASURED, || {
+        thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let far = TcpStream::connect(&downstream).unwrap();
+                for stream in [&near, &far] {
+                    stream.set_nodelay(true).unwrap();
+                }
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    // How a connection ends is its peers' business.
+                    thread::spawn(move || drop(std::io::copy(&mut from, &mut to)));
+                }
+            }
+        })
+    });
+    address
+}
