@@ -14,7 +14,7 @@ use super::proxy::{Proxies, Proxy, Way};
 use super::tls::Connector;
 use super::tunnel;
 use crate::config::meaning::{ClientKeepalive, ClientTls};
-use crate::runtime::Io;
+use crate::runtime::{Io, send_at_once};
 
 /// Time for resolving a name, and for one connection with its TLS handshake.
 pub const CONNECT: Duration = Duration::from_secs(3);
@@ -23,9 +23,6 @@ pub const MAX_ADDRESSES: usize = 16;
 /// Unacknowledged bytes this old end a connection: a peer that vanished is noticed without HTTP/2 pings, which
 /// gRPC servers punish when they come more often than every five minutes.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
-/// Congestion control where both ends are one host: nothing is congested there, and one that paces, such as BBR, which many
-/// hosts have as their default, spends timers on it. Everybody may ask for it (`TCP_CONG_NON_RESTRICTED`, net/ipv4/tcp_cong.c).
-const WITHIN_THE_HOST: &str = "reno";
 /// Idle time after which the kernel asks the peer for a sign of life, and between such questions.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
@@ -208,27 +205,10 @@ async fn plain(remote: &Remote) -> std::io::Result<Box<dyn Io>> {
 
 async fn tcp(address: SocketAddr) -> std::io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    if stream.local_addr()?.ip() == address.ip() {
-        // Not a reason to do without the connection.
-        let _slower = sockopt::set_tcp_congestion(&stream, WITHIN_THE_HOST);
-    }
+    send_at_once(&stream);
     sockopt::set_socket_keepalive(&stream, true)?;
     sockopt::set_tcp_keepidle(&stream, KEEPALIVE.0)?;
     sockopt::set_tcp_keepintvl(&stream, KEEPALIVE.1)?;
     sockopt::set_tcp_user_timeout(&stream, u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX))?;
     Ok(stream)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn within_the_host_nothing_is_paced() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = tcp(listener.local_addr().unwrap()).await.unwrap();
-        assert_eq!(sockopt::tcp_congestion(&stream).unwrap(), WITHIN_THE_HOST);
-        assert!(stream.nodelay().unwrap());
-    }
 }

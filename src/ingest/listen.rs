@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::model::Peer;
-use crate::runtime::Io;
+use crate::runtime::{Io, send_at_once};
 
 /// Connections waiting to be accepted.
 const BACKLOG: u32 = 1024;
@@ -187,9 +187,7 @@ impl Listener {
 }
 
 fn tcp_peer(stream: TcpStream, from: SocketAddr) -> (Box<dyn Io>, Peer) {
-    // Answers are one small write: waiting for more to send with it (Nagle) only delays them. A socket that refuses
-    // the option works without it.
-    let _ = stream.set_nodelay(true);
+    send_at_once(&stream);
     let local = stream.local_addr().ok().map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()));
     (Box::new(stream), Peer { ip: Some(from.ip().to_canonical()), port: Some(from.port()), local, ..Peer::default() })
 }
