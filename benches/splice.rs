@@ -1,6 +1,6 @@
 //! The hop's kernel, spans of 300 B and 700 B, 1 000 to a request: the splice alone (what is written and where is given), the check
 //! before it (`scan`), finding out what to write and splicing it in (`apply`, eight attributes a span), both; against a memcpy of
-//! the output and against prost's decode, add, encode of the same. Everybody writes into a buffer that was written to before.
+//! the output and against prost's decode, add, encode of the same. All but prost write into a buffer that was written to before.
 //!
 //! `cargo bench --bench splice` prints the ratios within one run (interleaved rounds, medians), then divan's table with
 //! allocations.

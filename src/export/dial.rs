@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::net::sockopt;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::endpoint::{Endpoint, Target};
@@ -14,7 +14,7 @@ use super::proxy::{Proxies, Proxy, Way};
 use super::tls::Connector;
 use super::tunnel;
 use crate::config::meaning::{ClientKeepalive, ClientTls};
-use crate::runtime::{Io, send_at_once};
+use crate::runtime::{Io, unpaced_within_the_host};
 
 /// Time for resolving a name, and for one connection with its TLS handshake.
 pub const CONNECT: Duration = Duration::from_secs(3);
@@ -204,8 +204,10 @@ async fn plain(remote: &Remote) -> std::io::Result<Box<dyn Io>> {
 }
 
 async fn tcp(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    send_at_once(&stream);
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    unpaced_within_the_host(&socket, address.ip());
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(&stream, true)?;
     sockopt::set_tcp_keepidle(&stream, KEEPALIVE.0)?;
     sockopt::set_tcp_keepintvl(&stream, KEEPALIVE.1)?;

@@ -1,6 +1,6 @@
 //! One HTTP/2 connection to downstream, driven in one task. Requests are handed to it in a queue and written together.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -247,15 +247,7 @@ impl Driver {
         if queue.driver.as_ref().is_none_or(|driver| !driver.will_wake(context.waker())) {
             queue.driver = Some(context.waker().clone());
         }
-        for key in std::mem::take(&mut queue.withdrawn) {
-            queue.jobs.retain(|job| job.key != key);
-            queue.held.retain(|job| job.key != key);
-            let stream = self.flights.iter().find(|(_, flight)| flight.key == key).map(|(stream, _)| *stream);
-            if let Some(stream) = stream {
-                self.flights.remove(&stream);
-                self.session.reset(stream, Code::Cancel);
-            }
-        }
+        self.withdraw(&mut queue);
         if !queue.held.is_empty() {
             queue.hold_all();
         }
@@ -273,6 +265,24 @@ impl Driver {
         }
         queue.hold_all();
         queue.abandoned && queue.held.is_empty()
+    }
+
+    /// All at once: of many that wait, many may be given up.
+    fn withdraw(&mut self, queue: &mut Queue) {
+        if queue.withdrawn.is_empty() {
+            return;
+        }
+        let keys: BTreeSet<u64> = queue.withdrawn.drain(..).collect();
+        queue.jobs.retain(|job| !keys.contains(&job.key));
+        queue.held.retain(|job| !keys.contains(&job.key));
+        let (flights, session) = (&mut self.flights, &mut self.session);
+        flights.retain(|stream, flight| {
+            let withdrawn = keys.contains(&flight.key);
+            if withdrawn {
+                session.reset(*stream, Code::Cancel);
+            }
+            !withdrawn
+        });
     }
 
     /// Asks for a sign of life where one is due.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::model::Peer;
-use crate::runtime::{Io, send_at_once};
+use crate::runtime::{Io, unpaced_within_the_host};
 
 /// Connections waiting to be accepted.
 const BACKLOG: u32 = 1024;
@@ -187,7 +187,9 @@ impl Listener {
 }
 
 fn tcp_peer(stream: TcpStream, from: SocketAddr) -> (Box<dyn Io>, Peer) {
-    send_at_once(&stream);
+    // Answers are one small write: waiting for more to send with it (Nagle) only delays them. A socket that refuses
+    // the option works without it.
+    let _ = stream.set_nodelay(true);
     let local = stream.local_addr().ok().map(|local| SocketAddr::new(local.ip().to_canonical(), local.port()));
     (Box::new(stream), Peer { ip: Some(from.ip().to_canonical()), port: Some(from.port()), local, ..Peer::default() })
 }
@@ -201,6 +203,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
     // A restart must not wait for connections of the one before to leave TIME_WAIT.
     socket.set_reuseaddr(true)?;
+    unpaced_within_the_host(&socket, address.ip());
     if let SocketAddr::V6(v6) = address {
         // `localhost` and `::1` must leave 127.0.0.1 to another socket; `[::]` takes both families.
         rustix::net::sockopt::set_ipv6_v6only(&socket, !v6.ip().is_unspecified())?;

@@ -11,6 +11,11 @@ pub const PREFIX: usize = 5;
 /// Room made at once where more is announced.
 const FIRST_ROOM: usize = 64 * 1024;
 
+/// Who has sent less than this has nothing but new room, which is not there before it is written to.
+const FIRST_WORD: usize = 8 * 1024;
+/// A buffer that was used before is there in full, however little comes.
+const USED_BEFORE: usize = 8;
+
 /// A message that is arriving.
 #[derive(Debug)]
 pub struct Message {
@@ -29,7 +34,8 @@ impl Message {
         Self { limit, prefix: [0; PREFIX], prefixed: 0, compressed: false, length: 0, bytes: Vec::new() }
     }
 
-    /// Takes a piece. Room is made as bytes arrive, never ahead of them by more than they are.
+    /// Takes a piece. Room is made as bytes arrive, ahead of them by no more than they are, or, where memory was used before, by
+    /// [`USED_BEFORE`] times.
     ///
     /// # Errors
     /// Too large, more than one message, no room in the budget, or no message at all.
@@ -53,7 +59,8 @@ impl Message {
         ticket.grow(piece.len())?;
         if needed > self.bytes.capacity() {
             let room = needed.saturating_mul(2).max(FIRST_ROOM).min(self.length);
-            let mut larger = buffers.take_for(room, self.length);
+            let used_before = if needed < FIRST_WORD { 0 } else { needed.saturating_mul(USED_BEFORE) };
+            let mut larger = buffers.take_between(room, used_before);
             larger.extend_from_slice(&self.bytes);
             self.bytes = larger;
         }
@@ -117,6 +124,25 @@ mod tests {
             message.take(&[1; 10_000], &mut ticket, &buffers).unwrap();
             assert!(message.bytes.capacity() <= (arrived * 20_000).max(FIRST_ROOM), "{arrived}");
         }
+    }
+
+    #[test]
+    fn memory_that_was_used_before_goes_to_who_sends_not_to_who_announces() {
+        let buffers = Buffers::new(8 << 20);
+        let used = Bytes::from(vec![7; 1 << 20]);
+        let place = used.as_ptr();
+        buffers.give_back(used);
+        let mut ticket = Share::new(&Budget::new(1 << 30)).ticket();
+        let mut message = Message::new(1 << 30);
+        message.take(&[0, 0, 0x10, 0, 0], &mut ticket, &buffers).unwrap();
+        let mut arrived = 0;
+        while message.bytes.as_ptr() != place {
+            message.take(&[1; 1000], &mut ticket, &buffers).unwrap();
+            arrived += 1000;
+            assert!(message.bytes.as_ptr() == place || message.bytes.capacity() <= (arrived * 2).max(FIRST_ROOM), "{arrived}");
+        }
+        assert!(((1 << 20) / USED_BEFORE..1 << 20).contains(&arrived), "{arrived}");
+        assert_eq!(ticket.bytes(), arrived);
     }
 
     proptest! {

@@ -211,8 +211,8 @@ const OPAQUE_TAGS: u128 = 1 << 0x0a | 1 << 0x12 | 1 << 0x1a | 1 << 0x22 | 1 << 0
 
 /// Checks a span that begins at `begin` of the request.
 ///
-/// The fields that nearly every span is made of are taken eight bytes at once; whatever looks different in any way goes
-/// through [`any_field`], which alone decides what is refused.
+/// The fields that nearly every span is made of are told by their first eight bytes, or two; whatever looks different in any way
+/// goes through [`any_field`], which alone decides what is refused.
 fn span(span: &[u8], begin: usize, wanted: Wanted<'_>) -> Result<SpanFacts, NotProtobuf> {
     let mut facts = SpanFacts::default();
     let mut rest = span;

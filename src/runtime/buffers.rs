@@ -8,9 +8,9 @@ use bytes::{Bytes, BytesMut};
 
 /// Smaller ones are the allocator's business.
 const LEAST: usize = 4 * 1024;
-/// Most that are kept: all of them are looked at.
+/// Most that are kept: each is looked at.
 const MOST: usize = 128;
-/// One that has room for more than this many times what is needed is left to those who need it.
+/// One with more than this many times the room that is needed is left to others.
 const TOO_LARGE: usize = 4;
 
 /// Buffers that wait to be used again.
@@ -30,35 +30,37 @@ impl Buffers {
     /// An empty buffer with room for so many bytes.
     #[must_use]
     pub fn take(&self, room: usize) -> Vec<u8> {
-        self.take_for(room, room)
+        self.take_between(room, room.saturating_mul(TOO_LARGE))
     }
 
-    /// The same for one who may need more room in the end.
+    /// The same with the most room that may be used before: memory that was written to is there, whatever it is used for next.
     #[must_use]
-    pub fn take_for(&self, room: usize, in_the_end: usize) -> Vec<u8> {
+    pub fn take_between(&self, room: usize, most: usize) -> Vec<u8> {
         if room < LEAST {
             return Vec::with_capacity(room);
         }
-        let fits = room..=in_the_end.max(room.saturating_mul(TOO_LARGE));
+        let fits = room..=most;
         let mut kept = self.kept();
         let fitting = kept.iter().rposition(|buffer| fits.contains(&buffer.capacity()));
-        let buffer = fitting.map(|place| kept.swap_remove(place));
+        let buffer = fitting.map(|place| kept.remove(place));
         drop(kept);
         buffer.map_or_else(|| Vec::with_capacity(room), Vec::from)
     }
 
-    /// Takes a buffer back, if nobody else holds it and there is room for it.
+    /// Takes a buffer back, if nobody else holds it. The oldest, which nobody has needed, make room for it.
     pub fn give_back(&self, bytes: Bytes) {
-        if bytes.len() < LEAST {
-            return;
-        }
         let Ok(mut buffer) = bytes.try_into_mut() else { return };
         buffer.clear();
-        let mut kept = self.kept();
-        let held: usize = kept.iter().map(BytesMut::capacity).sum();
-        if kept.len() < MOST && held.saturating_add(buffer.capacity()) <= self.most {
-            kept.push(buffer);
+        let room = buffer.capacity();
+        if !(LEAST..=self.most).contains(&room) {
+            return;
         }
+        let mut kept = self.kept();
+        let mut held: usize = kept.iter().map(BytesMut::capacity).sum();
+        while kept.len() >= MOST || held.saturating_add(room) > self.most {
+            held -= kept.remove(0).capacity();
+        }
+        kept.push(buffer);
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<BytesMut>> {
@@ -95,11 +97,27 @@ mod tests {
         buffers.give_back(filled(&buffers, 100_000));
         assert!(buffers.take(100_000 / TOO_LARGE - 1).capacity() < 100_000);
         assert_eq!(buffers.kept().len(), 1);
-        assert!(buffers.take_for(5000, 100_000).capacity() >= 100_000);
+        assert!(buffers.take_between(5000, 100_000).capacity() >= 100_000);
         assert_eq!(buffers.kept().len(), 0);
         let many: Vec<Bytes> = (0..=MOST).map(|_| filled(&buffers, LEAST)).collect();
         many.into_iter().for_each(|bytes| buffers.give_back(bytes));
         assert_eq!(buffers.kept().len(), MOST);
+    }
+
+    #[test]
+    fn what_nobody_needs_makes_room_for_what_somebody_does() {
+        let most = 1 << 20;
+        for (before, many) in [(most / 2, 2), (LEAST, MOST + 1), (LEAST, 1)] {
+            let buffers = Buffers::new(most);
+            let large: Vec<Bytes> = (0..many).map(|_| filled(&buffers, before)).collect();
+            large.into_iter().for_each(|bytes| buffers.give_back(bytes));
+            for _ in 0..2 {
+                let usual: Vec<Bytes> = (0..8).map(|_| filled(&buffers, 100_000)).collect();
+                usual.into_iter().for_each(|bytes| buffers.give_back(bytes));
+                let of_use = buffers.kept().iter().filter(|buffer| (100_000..200_000).contains(&buffer.capacity())).count();
+                assert_eq!(of_use, 8, "{many} of {before}");
+            }
+        }
     }
 
     #[test]

@@ -1,26 +1,26 @@
 //! A connection of any kind, behind one name.
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use crate::framing::Session;
 
-/// Congestion control where both ends are one host: nothing is congested there, and one that paces, such as BBR, which many
-/// hosts have as their default, spends timers on it. Everybody may ask for it (`TCP_CONG_NON_RESTRICTED`, net/ipv4/tcp_cong.c).
+/// Congestion control where nothing is congested. One that paces, such as BBR, which many hosts have as their default, spends
+/// timers on it. Everybody may ask for it (`TCP_CONG_NON_RESTRICTED`, net/ipv4/tcp_cong.c).
 const WITHIN_THE_HOST: &str = "reno";
 
-/// Messages are whole when they are written: waiting for more to send with them (Nagle), or for the next one's instant, only
-/// delays them. A socket that refuses works without.
-pub fn send_at_once(stream: &TcpStream) {
-    let _later = stream.set_nodelay(true);
-    let ends = stream.local_addr().and_then(|local| Ok((local.ip(), stream.peer_addr()?.ip())));
-    if ends.is_ok_and(|(local, peer)| local == peer) {
-        let _slower = sockopt::set_tcp_congestion(stream, WITHIN_THE_HOST);
+/// No pacing between loopback addresses. To be asked for before the socket connects or listens, from which those that it
+/// accepts have it: whoever was once established with BBR stays paced (`sk_pacing_status`, net/ipv4/tcp_bbr.c). A socket that
+/// refuses works without.
+pub fn unpaced_within_the_host(socket: impl AsFd, address: IpAddr) {
+    if address.to_canonical().is_loopback() {
+        let _paced = sockopt::set_tcp_congestion(socket, WITHIN_THE_HOST);
     }
 }
 
@@ -54,17 +54,27 @@ pub fn poll_send<const PIECES: usize>(
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpSocket;
+
     use super::*;
 
     #[tokio::test]
-    async fn within_the_host_nothing_waits_and_nothing_is_paced() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    async fn within_the_host_connections_begin_with_a_control_that_does_not_pace() {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = TcpSocket::new_v4().unwrap();
+        unpaced_within_the_host(&listener, address.ip());
+        listener.bind(address).unwrap();
+        let listener = listener.listen(1).unwrap();
+        let near = TcpSocket::new_v4().unwrap();
+        unpaced_within_the_host(&near, address.ip());
+        let near = near.connect(listener.local_addr().unwrap()).await.unwrap();
         let (far, _) = listener.accept().await.unwrap();
         for end in [near, far] {
-            send_at_once(&end);
             assert_eq!(sockopt::tcp_congestion(&end).unwrap(), WITHIN_THE_HOST);
-            assert!(end.nodelay().unwrap());
         }
+        let elsewhere = TcpSocket::new_v4().unwrap();
+        let before = sockopt::tcp_congestion(&elsewhere).unwrap();
+        unpaced_within_the_host(&elsewhere, [10, 0, 0, 1].into());
+        assert_eq!(sockopt::tcp_congestion(&elsewhere).unwrap(), before);
     }
 }

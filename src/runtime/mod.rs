@@ -25,7 +25,7 @@ pub use buffers::Buffers;
 pub use files::Reloading;
 pub use heavy::Heavy;
 pub use in_turn::InTurn;
-pub use io::{Io, poll_send, send_at_once};
+pub use io::{Io, poll_send, unpaced_within_the_host};
 pub use line::{Line, Standing};
 pub use scratch::Scratch;
 pub use shutdown::Stop;

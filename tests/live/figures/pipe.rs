@@ -1,6 +1,6 @@
-//! A hop that looks at nothing: bytes from one socket to the other and back. What it adds, any hop on that CPU adds.
+//! A hop that looks at nothing: bytes from one socket to the other and back. Hardly any hop on that CPU adds less.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 
 use super::meter::{MEASURED, on_cpu};
@@ -18,8 +18,11 @@ pub fn start(downstream: &str) -> String {
                 }
                 for (from, to) in [(&near, &far), (&far, &near)] {
                     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    // How a connection ends is its peers' business.
-                    thread::spawn(move || drop(std::io::copy(&mut from, &mut to)));
+                    thread::spawn(move || {
+                        // However it ended, the other end is told.
+                        let _ended = std::io::copy(&mut from, &mut to);
+                        let _told = to.shutdown(Shutdown::Write);
+                    });
                 }
             }
         })
