@@ -393,7 +393,7 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::io::{AsyncReadExt, DuplexStream};
 
     use super::*;
     use crate::framing::{PREFACE, put_field};
@@ -424,13 +424,7 @@ mod tests {
                 session.data(stream, &[0; PREFIX], Bytes::new(), false);
                 session.end_with(stream, Bytes::copy_from_slice(&end));
             }
-            while !session.output().is_empty() {
-                let mut pieces = [io::IoSlice::new(&[]); 8];
-                let used = session.output().pieces(&mut pieces);
-                let written = io.write_vectored(&pieces[..used]).await.unwrap();
-                session.output().advance(written);
-                session.pump();
-            }
+            poll_fn(|context| poll_send::<PIECES>(&mut io, &mut session, context)).await.unwrap();
             if io.read_buf(&mut came).await.unwrap() == 0 {
                 return;
             }

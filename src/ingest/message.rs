@@ -11,9 +11,8 @@ pub const PREFIX: usize = 5;
 /// Room made at once where more is announced.
 const FIRST_ROOM: usize = 64 * 1024;
 
-/// Who has sent less than this has nothing but new room, which is not there before it is written to.
-const FIRST_WORD: usize = 8 * 1024;
-/// A buffer that was used before is there in full, however little comes.
+/// A buffer that was used before is there in full, however little comes: it has at most this many times what has arrived. New
+/// room is not there before it is written to.
 const USED_BEFORE: usize = 8;
 
 /// A message that is arriving.
@@ -59,8 +58,7 @@ impl Message {
         ticket.grow(piece.len())?;
         if needed > self.bytes.capacity() {
             let room = needed.saturating_mul(2).max(FIRST_ROOM).min(self.length);
-            let used_before = if needed < FIRST_WORD { 0 } else { needed.saturating_mul(USED_BEFORE) };
-            let mut larger = buffers.take_between(room, used_before);
+            let mut larger = buffers.take_between(room, needed.saturating_mul(USED_BEFORE));
             larger.extend_from_slice(&self.bytes);
             self.bytes = larger;
         }
