@@ -12,13 +12,13 @@ mod full_node;
 mod hop;
 mod idle;
 mod latency;
-mod load;
+pub mod load;
 mod meter;
 mod peer;
 mod pipe;
-mod sink;
-mod spans;
-mod systems;
+pub mod sink;
+pub mod spans;
+pub mod systems;
 
 /// Whether short rounds are asked for.
 fn quick() -> bool {

@@ -19,3 +19,4 @@ mod chain;
 mod examples;
 mod figures;
 mod peers;
+mod training;

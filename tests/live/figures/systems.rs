@@ -47,17 +47,7 @@ impl Systems {
     pub fn start(method: &str, source: &str) -> Self {
         let lab = Lab::new();
         let sink = Sink::start();
-        let mut containerd = Containerd::start(&lab);
-        let labels = [
-            ("io.kubernetes.pod.name", "checkout-6f7c9b-x2x4q"),
-            ("io.kubernetes.pod.namespace", "shop"),
-            ("io.kubernetes.pod.uid", "3b1f7a52-6c0e-4d7a-9b1e-5a0d1c2e3f40"),
-            ("io.kubernetes.container.name", "app"),
-            ("io.cri-containerd.kind", "container"),
-        ];
-        let command = ["/bin/sleep", "100000"];
-        let spec = Spec { namespace: "k8s.io", id: SENDER, labels: &labels, environment: &[], bound: &[], command: &command };
-        containerd.run(&lab, &spec);
+        let containerd = run_sender(&lab);
         let method = format!("sources.method={method}");
         let set = ["exporters.otlp_grpc.compression=none", &method];
         let setting = Setting { downstream: &sink.address, containerd: Some(&containerd.socket), interval: "10s", set: &set };
@@ -76,6 +66,22 @@ impl Systems {
         let added = added.into_iter().map(|(key, _)| key).collect();
         Self { stallspan, before, collector, collector_address, forwarder, sink, added, _containerd: containerd, _lab: lab }
     }
+}
+
+/// A containerd with the container that sends.
+pub fn run_sender(lab: &Lab) -> Containerd {
+    let mut containerd = Containerd::start(lab);
+    let labels = [
+        ("io.kubernetes.pod.name", "checkout-6f7c9b-x2x4q"),
+        ("io.kubernetes.pod.namespace", "shop"),
+        ("io.kubernetes.pod.uid", "3b1f7a52-6c0e-4d7a-9b1e-5a0d1c2e3f40"),
+        ("io.kubernetes.container.name", "app"),
+        ("io.cri-containerd.kind", "container"),
+    ];
+    let command = ["/bin/sleep", "100000"];
+    let spec = Spec { namespace: "k8s.io", id: SENDER, labels: &labels, environment: &[], bound: &[], command: &command };
+    containerd.run(lab, &spec);
+    containerd
 }
 
 /// `benches/forwarder.rs`
@@ -105,7 +111,7 @@ impl Forwarder {
 }
 
 /// What stallspan writes onto every span, once its source answers and there are readings on both sides of them.
-fn enriched(stallspan: &Agent, sink: &Sink, source: &str) -> Vec<(String, Value)> {
+pub fn enriched(stallspan: &Agent, sink: &Sink, source: &str) -> Vec<(String, Value)> {
     wait_for("spans with delays", Duration::from_secs(30), || {
         one_by_one(&stallspan.grpc, 1, || request(100, SENDER, AGE));
         let arrived = Arrived::of(&sink.last());

@@ -11,6 +11,8 @@ pub struct Agent {
     process: Running,
     /// OTLP over gRPC.
     pub grpc: String,
+    /// … and over HTTP.
+    pub http: String,
     health: String,
 }
 
@@ -42,7 +44,7 @@ impl Agent {
         let mut command = Command::new(program);
         command.arg("run").arg("--config").arg(config);
         command.args(setting.set.iter().flat_map(|set| ["--set", set]));
-        let mut agent = Self { process: Running::start(lab, name, &mut command), grpc, health };
+        let mut agent = Self { process: Running::start(lab, name, &mut command), grpc, http, health };
         wait_for(name, Duration::from_secs(90), || {
             agent.process.alive()?;
             http::get(&agent.health, "/readyz")
