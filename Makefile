@@ -15,7 +15,8 @@ build: ## the release binary, target/release/stallspan
 	@tests/setup.sh build
 	@cargo build --locked --release
 
-release: setup ## the same, compiled for what it was seen doing most: a tenth less CPU time, ten minutes; target/trained/stallspan (root)
+release: ## the same, compiled for what it was seen doing most: a tenth less CPU time, ten minutes or more; target/trained/stallspan (root)
+	@tests/setup.sh release
 	@tests/release.sh
 
 lint: ## format, clippy, docs
@@ -44,13 +45,15 @@ oracle: ## senders, a moody downstream, the agent ended COUNT times (1000) in th
 clients: setup ## senders of other people: SDKs for Python, Go, Java and Node, telemetrygen, the Collector
 	@tests/lanes.sh clients
 
-figures: release peers ## that build against the Collector in one run, the agent at rest with 30 containers, on a full node, and under attack, on all CPUs and on one of its own (root)
+figures: setup release peers ## the build of `make release`: against the Collector in one run, the agent at rest with 30 containers, on a full node, and under attack, on all CPUs and on one of its own (root)
 	@cargo build --locked --release --example checkout --example forwarder
 	@STALLSPAN_BIN=$(CURDIR)/target/trained/stallspan CHECKOUT_BIN=$(CURDIR)/target/release/examples/checkout \
 	  FORWARDER_BIN=$(CURDIR)/target/release/examples/forwarder \
 	  cargo test --locked --release --test live -- --test-threads=1 --nocapture figures::
-	@STALLSPAN_HOSTILE_SECONDS=5 cargo test --locked --release --test hostile -- --nocapture --test-threads=1
-	@STALLSPAN_HOSTILE_APART=1 STALLSPAN_HOSTILE_SECONDS=5 cargo test --locked --release --test hostile memory -- --nocapture --test-threads=1
+	@STALLSPAN_BIN=$(CURDIR)/target/trained/stallspan STALLSPAN_HOSTILE_SECONDS=5 \
+	  cargo test --locked --release --test hostile -- --nocapture --test-threads=1
+	@STALLSPAN_BIN=$(CURDIR)/target/trained/stallspan STALLSPAN_HOSTILE_APART=1 STALLSPAN_HOSTILE_SECONDS=5 \
+	  cargo test --locked --release --test hostile memory -- --nocapture --test-threads=1
 
 numbers: setup ## metrics and spans against the kernel's own numbers (root)
 	@tests/lanes.sh numbers

@@ -2,7 +2,8 @@
 # Everything this repository needs from outside, on a fresh Debian machine as root. Does nothing where all of it is there.
 #
 #   tests/setup.sh build    what compiling needs
-#   tests/setup.sh test     that, and what the tests with real parts need
+#   tests/setup.sh release  that, and the container that a build is watched with
+#   tests/setup.sh test     all that the tests with real parts need
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -50,11 +51,15 @@ for_building() {
   [ -e /usr/include/google/protobuf/any.proto ] || install libprotobuf-dev # …which include these
 }
 
-for_testing() {
-  command -v go >/dev/null || fail "go is missing: the Collector, Jaeger and Tempo of the tests are built from source; install Go 1.26 or newer and run this again"
+for_containers() {
   want containerd containerd
   want runc runc
   want busybox busybox-static
+}
+
+for_testing() {
+  command -v go >/dev/null || fail "go is missing: the Collector, Jaeger and Tempo of the tests are built from source; install Go 1.26 or newer and run this again"
+  for_containers
   want ip iproute2 # a pod's network
   want clang-14 clang-14 # the committed eBPF object is what this compiler makes of its source
   want llvm-strip-14 llvm-14
@@ -72,6 +77,7 @@ for_testing() {
 
 case "${1:-}" in
   build) for_building ;;
+  release) for_building; for_containers ;;
   test) for_building; for_testing ;;
-  *) fail "say 'build' or 'test'" ;;
+  *) fail "say 'build', 'release' or 'test'" ;;
 esac

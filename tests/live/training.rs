@@ -1,6 +1,6 @@
-//! What a hop usually does, all of it in some seconds: many small requests and few large ones, from senders of every kind, to
-//! every kind of downstream. A test like the others; and what `make release` watches a build do before it builds it once more
-//! (profile-guided optimization): whatever is not done here is then code that is taken to be rare.
+//! What a hop usually does, all of it in some seconds: small requests and large ones over gRPC and HTTP, in protobuf and JSON,
+//! plain and compressed, to a downstream over gRPC. A test like the others; and what `make release` watches a build do before it
+//! builds it once more (profile-guided optimization): what is not done here (TLS, otlp_http, threads) gains nothing from that.
 
 use std::time::Duration;
 
@@ -27,16 +27,20 @@ use crate::lab::containers::Containerd;
 const SIZES: [usize; 5] = [1, 10, 50, 100, 1000];
 /// Of one size on four connections.
 const ROUND: Duration = Duration::from_millis(600);
-/// Requests of each kind that is rarer. Few: compressing does so much per byte that little else would seem to be done often.
+/// Requests of each kind that is rarer. Few: compressing does so much per byte that it is a third of all that is counted as it is.
 const SOME: usize = 10;
 
 #[test]
-fn senders_and_downstreams_of_every_kind() {
+fn requests_of_every_kind() {
     let lab = Lab::new();
     let containerd = run_sender(&lab);
     let sink = Sink::start();
     for (method, source, compression) in [("auto", "bpf", "none"), ("taskstats", "taskstats", "none")] {
-        let agent = start(&lab, &containerd, &sink, method, compression);
+        let mut agent = start(&lab, &containerd, &sink, method, compression);
+        if source == "bpf" && !agent.sees_every_wait() {
+            eprintln!("not done: eBPF programs cannot be loaded here");
+            continue;
+        }
         enriched(&agent, &sink, source);
         loads(&agent, &sink, Load::Full, ROUND, &SIZES);
         loads(&agent, &sink, Load::Little, ROUND, &[100]);
@@ -49,6 +53,7 @@ fn senders_and_downstreams_of_every_kind() {
         let (before, _) = sink.counts();
         let sent = runtime.block_on(async { by_http(&agent).await + by_grpc(&agent).await });
         assert_eq!(sink.counts().0 - before, sent, "each request arrives once");
+        assert_eq!(sink.last()[0], 1, "it was compressed");
         assert_eq!(agent.stop(), Some(0));
     }
 }

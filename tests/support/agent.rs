@@ -1,4 +1,4 @@
-//! `stallspan run` as a child, on free ports of the loopback.
+//! `stallspan run` as a child, on free ports of the loopback: this build, or the one that `STALLSPAN_BIN` names.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -31,7 +31,8 @@ impl Agent {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("stallspan.yaml");
         std::fs::write(&path, configuration).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stallspan"));
+        let program = std::env::var_os("STALLSPAN_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_stallspan").into());
+        let mut command = Command::new(program);
         command.arg("run").arg("--config").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
