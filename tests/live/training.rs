@@ -46,6 +46,7 @@ fn requests_of_every_kind() {
         loads(&agent, &sink, Load::Little, ROUND, &[100]);
         assert_eq!(agent.stop(), Some(0));
     }
+    let sink = Sink::of_compressed();
     for compression in ["gzip", "zstd"] {
         let agent = start(&lab, &containerd, &sink, "auto", compression);
         loads(&agent, &sink, Load::Full, ROUND / 20, &[50, 1000]);
@@ -53,7 +54,6 @@ fn requests_of_every_kind() {
         let (before, _) = sink.counts();
         let sent = runtime.block_on(async { by_http(&agent).await + by_grpc(&agent).await });
         assert_eq!(sink.counts().0 - before, sent, "each request arrives once");
-        assert_eq!(sink.last()[0], 1, "it was compressed");
         assert_eq!(agent.stop(), Some(0));
     }
 }

@@ -23,6 +23,8 @@ pub struct Sink {
 
 #[derive(Default)]
 struct Seen {
+    /// Whether messages may be compressed, of which nothing can be seen.
+    compressed: bool,
     requests: AtomicU64,
     bytes: AtomicU64,
     last: Mutex<Vec<u8>>,
@@ -31,7 +33,16 @@ struct Seen {
 impl Sink {
     /// Serves from a thread of its own until the process ends.
     pub fn start() -> Self {
-        let seen = Arc::new(Seen::default());
+        Self::start_with(Seen::default())
+    }
+
+    /// The same for compressed messages.
+    pub fn of_compressed() -> Self {
+        Self::start_with(Seen { compressed: true, ..Seen::default() })
+    }
+
+    fn start_with(seen: Seen) -> Self {
+        let seen = Arc::new(seen);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -72,6 +83,7 @@ async fn answer_all(stream: TcpStream, seen: Arc<Seen>) {
     let trailers = Bytes::from(trailers);
     let answer = |session: &mut Session, stream: u32, (of_spans, message): (bool, Vec<u8>)| {
         if of_spans {
+            assert_eq!(message[0] == 1, seen.compressed, "whether a message is compressed");
             seen.took(message);
         }
         session.head(stream, &head, false);
