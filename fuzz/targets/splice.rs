@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use stallspan::enrich::{self, Enriched, EventSettings, NodeView, Settings};
-use stallspan::model::{Claims, Culprit, DelayKind, Evidence, Match, Mono, Peer, Scope, Stall, Verdict, Wall, Window};
+use stallspan::model::{Claims, Culprit, DelayKind, Evidence, Match, Mono, Peer, Scope, Stall, Stamps, Verdict, Wall, Window};
 
 use super::oracle::{self, Raw};
 
@@ -42,8 +42,8 @@ impl NodeView for Node {
         Wall(instant.0)
     }
 
-    fn stamps<'a>(&'a self, _: &'a Match) -> Vec<(&'static str, &'a str)> {
-        STAMPS.to_vec()
+    fn stamps<'a>(&'a self, _: &'a Match) -> Stamps<'a> {
+        STAMPS.iter().copied().collect()
     }
 }
 

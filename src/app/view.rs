@@ -7,7 +7,7 @@ use crate::containers::resource_stamps;
 use crate::diagnose::Hints;
 use crate::enrich::{self, MeshDelay, NodeView, Seen};
 use crate::history::{self, Store};
-use crate::model::{Claims, ContainerKey, DelayKind, Match, Mono, Scope, Subject, TaskKey, Wall, Window};
+use crate::model::{Claims, ContainerKey, DelayKind, Match, Mono, Scope, Stamps, Subject, TaskKey, Wall, Window};
 use crate::source::Node;
 
 /// Coverage with which a thread's own window is told. Below, the wider scope is, if it knows more.
@@ -194,7 +194,7 @@ impl NodeView for View {
         work(&mut AtHand { history: history.look(&target.subjects), scope: target.scope, company });
     }
 
-    fn stamps<'a>(&'a self, target: &'a Match) -> Vec<(&'static str, &'a str)> {
+    fn stamps<'a>(&'a self, target: &'a Match) -> Stamps<'a> {
         let mut stamps = resource_stamps(target);
         stamps.extend(self.about.iter().map(|(key, value)| (*key, value.as_str())));
         stamps

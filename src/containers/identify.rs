@@ -3,13 +3,16 @@
 //! Rules are tried in the configured order, the first that names somebody wins. A rule whose answer a stronger claim of the
 //! same resource contradicts is passed over: a forwarded span of another node must not be charged to whoever relayed it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::index::Index;
 use super::lives::Life;
-use super::tags::Tag;
+use super::tags::{Keys, Tag};
 use crate::config::meaning::{AssociationRule, AssociationSource};
 use crate::model::{ClaimValue, Claims, ContainerKey, Match, Peer, ProcessKey, Scope, Subject};
 
@@ -21,10 +24,13 @@ const POD_NAME: &str = "k8s.pod.name";
 const POD_NAMESPACE: &str = "k8s.namespace.name";
 const PROCESS_PID: &str = "process.pid";
 
+/// Lives of one pod or of one container, mostly no more than these.
+const USUAL_LIVES: usize = 4;
+
 /// What one source of a rule comes to.
-enum Selection {
+enum Selection<'i> {
     /// Lives, one container's or a pod's.
-    Lives { keys: BTreeSet<ContainerKey>, of_one_container: bool },
+    Lives { keys: Cow<'i, Keys>, of_one_container: bool },
     /// A pid of the sender's own namespace: means something only beside the other sources.
     OwnPid(u32),
     /// A process of this host.
@@ -33,8 +39,8 @@ enum Selection {
 
 /// What the sources of one rule come to together.
 #[derive(Default)]
-struct Narrowed {
-    keys: Option<BTreeSet<ContainerKey>>,
+struct Narrowed<'i> {
+    keys: Option<Cow<'i, Keys>>,
     of_one_container: bool,
     own_pid: Option<u32>,
     process: Option<ProcessKey>,
@@ -62,7 +68,7 @@ impl Index {
         let owners: BTreeSet<ContainerKey> = match self.select_by_connection(peer) {
             Some(Selection::Process(process)) if found.process == Some(process) => return true,
             Some(Selection::Process(process)) => self.processes.container_of(process).into_iter().collect(),
-            Some(Selection::Lives { keys, .. }) => keys,
+            Some(Selection::Lives { keys, .. }) => keys.into_owned(),
             Some(Selection::OwnPid(_)) | None => return false,
         };
         let subjects = found.subjects.iter().filter_map(|subject| match subject {
@@ -86,7 +92,7 @@ impl Index {
         (!self.contradicts(&found, claims) && (!weak || self.meets_all(&found, claims))).then_some(found)
     }
 
-    fn select(&self, source: &AssociationSource, claims: &Claims) -> Option<Selection> {
+    fn select(&self, source: &AssociationSource, claims: &Claims) -> Option<Selection<'_>> {
         let name = match source {
             AssociationSource::Connection => {
                 return self.select_by_connection(claims.peer).filter(|found| self.may_send(found, claims.peer));
@@ -106,25 +112,25 @@ impl Index {
             POD_NAMESPACE => (self.tags.get(&Tag::PodNamespace(text.to_owned())), false),
             _ => return None,
         };
-        Some(Selection::Lives { keys: keys.clone(), of_one_container })
+        Some(Selection::Lives { keys: Cow::Borrowed(keys), of_one_container })
     }
 
     /// An SDK that looks for its id in mountinfo finds its pod's sandbox (kernel.md §8): that names the pod.
-    fn select_by_id(&self, claim: &str) -> Option<Selection> {
+    fn select_by_id(&self, claim: &str) -> Option<Selection<'_>> {
         let keys = self.tags.by_id(bare_id(claim));
         let sandbox = keys.iter().filter_map(|key| self.lives.get(key)).find(|life| life.container.sandbox);
         match sandbox {
-            None => Some(Selection::Lives { keys: keys.clone(), of_one_container: true }),
+            None => Some(Selection::Lives { keys: Cow::Borrowed(keys), of_one_container: true }),
             Some(life) => {
                 let uid = life.container.pod.as_ref()?.uid.clone();
-                Some(Selection::Lives { keys: self.tags.get(&Tag::PodUid(uid)).clone(), of_one_container: false })
+                Some(Selection::Lives { keys: Cow::Borrowed(self.tags.get(&Tag::PodUid(uid))), of_one_container: false })
             }
         }
     }
 
     /// A TCP sender on the host and outside of containers is most likely a relay: what it forwards without a word of whose it
     /// is, is not its own. Over a unix socket, made for this agent, it speaks for itself.
-    fn may_send(&self, found: &Selection, peer: Peer) -> bool {
+    fn may_send(&self, found: &Selection<'_>, peer: Peer) -> bool {
         match found {
             Selection::Process(process) => peer.socket.is_none() || self.processes.container_of(*process).is_some(),
             Selection::Lives { .. } | Selection::OwnPid(_) => true,
@@ -132,7 +138,7 @@ impl Index {
     }
 
     /// The kernel's word on who holds the other end of a connection of this host; else the pod of the source address.
-    fn select_by_connection(&self, peer: Peer) -> Option<Selection> {
+    fn select_by_connection(&self, peer: Peer) -> Option<Selection<'_>> {
         let process = match (peer.pid, peer.started) {
             (Some(pid), Some(start_ticks)) => Some(ProcessKey { pid, start_ticks }).filter(|process| self.processes.knows(*process)),
             (Some(pid), None) => self.processes.by_host_pid(pid),
@@ -142,10 +148,10 @@ impl Index {
             return Some(Selection::Process(process));
         }
         let ip = peer.ip.map(|ip| ip.to_canonical())?;
-        Some(Selection::Lives { keys: self.tags.get(&Tag::PodIp(ip)).clone(), of_one_container: false })
+        Some(Selection::Lives { keys: Cow::Borrowed(self.tags.get(&Tag::PodIp(ip))), of_one_container: false })
     }
 
-    fn conclude(&self, narrowed: Narrowed) -> Option<Match> {
+    fn conclude(&self, narrowed: Narrowed<'_>) -> Option<Match> {
         let Narrowed { keys, of_one_container, own_pid, process } = narrowed;
         if let Some(process) = process {
             let inside = keys.as_ref().is_none_or(|keys| self.processes.container_of(process).is_some_and(|key| keys.contains(&key)));
@@ -168,9 +174,9 @@ impl Index {
     }
 
     /// Living lives before dead ones; of one container the newest life, of a pod its containers.
-    pub(super) fn lives_match(&self, keys: &BTreeSet<ContainerKey>, of_one_container: bool) -> Option<Match> {
+    pub(super) fn lives_match(&self, keys: &Keys, of_one_container: bool) -> Option<Match> {
         let known = || keys.iter().filter_map(|key| Some((*key, self.lives.get(key)?)));
-        let mut lives: Vec<(ContainerKey, &Life)> = known().filter(|(_, life)| life.died.is_none()).collect();
+        let mut lives: SmallVec<[(ContainerKey, &Life); USUAL_LIVES]> = known().filter(|(_, life)| life.died.is_none()).collect();
         if lives.is_empty() {
             lives = known().collect();
         }
@@ -276,15 +282,15 @@ impl Index {
     }
 }
 
-impl Narrowed {
+impl<'i> Narrowed<'i> {
     /// Takes in one more source; `None` when it cannot mean the same as those before it.
-    fn add(&mut self, selection: Selection) -> Option<()> {
+    fn add(&mut self, selection: Selection<'i>) -> Option<()> {
         match selection {
             Selection::OwnPid(pid) => self.own_pid = Some(pid),
             Selection::Process(process) => self.process = Some(process),
             Selection::Lives { keys, of_one_container } => {
                 let keys = match self.keys.take() {
-                    Some(before) => before.intersection(&keys).copied().collect(),
+                    Some(before) => Cow::Owned(before.intersection(&keys).copied().collect()),
                     None => keys,
                 };
                 self.of_one_container |= of_one_container;

@@ -1,14 +1,11 @@
 //! Names written onto a resource, so that a Collector behind the hop still finds the pod. Pure.
 
-use crate::model::{Container, Match, Pod};
-
-/// Room for a container's, its pod's and the node's.
-const MOST: usize = 12;
+use crate::model::{Container, Match, Pod, Stamps};
 
 /// Resource attributes known for a match (contract §1); the node's own names are not among them.
 #[must_use]
-pub fn resource_stamps(found: &Match) -> Vec<(&'static str, &str)> {
-    let mut stamps = Vec::with_capacity(MOST);
+pub fn resource_stamps(found: &Match) -> Stamps<'_> {
+    let mut stamps = Stamps::new();
     if let Some(container) = &found.container {
         stamp_container(container, &mut stamps);
     }
@@ -18,7 +15,7 @@ pub fn resource_stamps(found: &Match) -> Vec<(&'static str, &str)> {
     stamps
 }
 
-fn stamp_container<'c>(container: &'c Container, stamps: &mut Vec<(&'static str, &'c str)>) {
+fn stamp_container<'c>(container: &'c Container, stamps: &mut Stamps<'c>) {
     let mut put = |key, value: Option<&'c str>| stamps.extend(value.map(|value| (key, value)));
     // A service of the host has a name, not an id.
     put("container.id", Some(container.id.as_str()).filter(|_| !container.is_unit()));
@@ -28,7 +25,7 @@ fn stamp_container<'c>(container: &'c Container, stamps: &mut Vec<(&'static str,
     put("k8s.container.name", container.k8s_container_name.as_deref());
 }
 
-fn stamp_pod<'c>(pod: &'c Pod, stamps: &mut Vec<(&'static str, &'c str)>) {
+fn stamp_pod<'c>(pod: &'c Pod, stamps: &mut Stamps<'c>) {
     let mut put = |key, value: Option<&'c str>| stamps.extend(value.map(|value| (key, value)));
     put("k8s.pod.uid", Some(&pod.uid));
     put("k8s.pod.name", pod.name.as_deref());
@@ -74,7 +71,7 @@ mod tests {
             ("k8s.container.name", "nginx"),
         ];
         let check = |found: Match, expected: &[(&'static str, &str)]| {
-            assert_eq!(resource_stamps(&found), expected);
+            assert_eq!(&*resource_stamps(&found), expected);
         };
         check(base.clone(), &[]);
         check(Match { pod_of: Some(container("containerd")), ..base.clone() }, &pod);

@@ -1,5 +1,6 @@
 //! Everything a claim may name, pointing at the container lives it names. Pure.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Bound;
@@ -26,11 +27,18 @@ pub(super) enum Tag {
     ContainerName(String),
 }
 
-/// The lives of each tag, oldest first (keys grow with time).
-#[derive(Debug, Default)]
-pub(super) struct Tags(BTreeMap<Tag, BTreeSet<ContainerKey>>);
+/// Oldest first (keys grow with time).
+pub(super) type Keys = BTreeSet<ContainerKey>;
 
-static NOBODY: BTreeSet<ContainerKey> = BTreeSet::new();
+/// The lives of each tag.
+#[derive(Debug, Default)]
+pub(super) struct Tags {
+    /// By themselves, to be asked for without a copy of what is asked for: every request does.
+    ids: BTreeMap<String, Keys>,
+    others: BTreeMap<Tag, Keys>,
+}
+
+static NOBODY: Keys = Keys::new();
 
 /// What a container can be found by. A pod's pause container is found by its id only: claims about the pod mean the others.
 pub(super) fn tags_of(container: &Container, pod_ips: &[IpAddr]) -> Vec<Tag> {
@@ -50,36 +58,39 @@ pub(super) fn tags_of(container: &Container, pod_ips: &[IpAddr]) -> Vec<Tag> {
 
 impl Tags {
     pub(super) fn insert(&mut self, tag: Tag, key: ContainerKey) {
-        self.0.entry(tag).or_default().insert(key);
+        let keys = match tag {
+            Tag::Id(id) => self.ids.entry(id).or_default(),
+            tag => self.others.entry(tag).or_default(),
+        };
+        keys.insert(key);
     }
 
     pub(super) fn remove(&mut self, tag: &Tag, key: ContainerKey) {
-        if let Some(keys) = self.0.get_mut(tag) {
-            keys.remove(&key);
-            if keys.is_empty() {
-                self.0.remove(tag);
-            }
+        match tag {
+            Tag::Id(id) => remove_from(&mut self.ids, id, key),
+            tag => remove_from(&mut self.others, tag, key),
         }
     }
 
     /// The lives this tag names.
-    pub(super) fn get(&self, tag: &Tag) -> &BTreeSet<ContainerKey> {
-        self.0.get(tag).unwrap_or(&NOBODY)
+    pub(super) fn get(&self, tag: &Tag) -> &Keys {
+        let keys = match tag {
+            Tag::Id(id) => self.ids.get(id),
+            tag => self.others.get(tag),
+        };
+        keys.unwrap_or(&NOBODY)
     }
 
     /// The lives of the container with this id, or with the only id that begins so.
-    pub(super) fn by_id(&self, id: &str) -> &BTreeSet<ContainerKey> {
-        let exact = Tag::Id(id.to_owned());
-        if let Some(keys) = self.0.get(&exact) {
+    pub(super) fn by_id(&self, id: &str) -> &Keys {
+        if let Some(keys) = self.ids.get(id) {
             return keys;
         }
         if id.len() < MIN_ID_PREFIX || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return &NOBODY;
         }
-        let mut beginning_so = self
-            .0
-            .range((Bound::Excluded(exact), Bound::Unbounded))
-            .take_while(|(tag, _)| matches!(tag, Tag::Id(full) if full.starts_with(id)));
+        let after = (Bound::Excluded(id), Bound::Unbounded);
+        let mut beginning_so = self.ids.range::<str, _>(after).take_while(|(full, _)| full.starts_with(id));
         match (beginning_so.next(), beginning_so.next()) {
             (Some((_, keys)), None) => keys,
             _ => &NOBODY,
@@ -88,7 +99,16 @@ impl Tags {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.ids.len() + self.others.len()
+    }
+}
+
+fn remove_from<T: Ord + Borrow<Q>, Q: Ord + ?Sized>(tags: &mut BTreeMap<T, Keys>, tag: &Q, key: ContainerKey) {
+    if let Some(keys) = tags.get_mut(tag) {
+        keys.remove(&key);
+        if keys.is_empty() {
+            tags.remove(tag);
+        }
     }
 }
 
@@ -122,8 +142,11 @@ mod tests {
     #[test]
     fn nothing_is_left_of_a_tag_without_lives() {
         let mut tags = Tags::default();
-        tags.insert(Tag::PodName("a".to_owned()), ContainerKey(1));
-        tags.remove(&Tag::PodName("a".to_owned()), ContainerKey(1));
-        assert_eq!(tags.len(), 0);
+        for tag in [Tag::PodName("a".to_owned()), Tag::Id("a".to_owned())] {
+            tags.insert(tag.clone(), ContainerKey(1));
+            assert_eq!((tags.len(), tags.get(&tag).len()), (1, 1));
+            tags.remove(&tag, ContainerKey(1));
+            assert_eq!((tags.len(), tags.get(&tag).len()), (0, 0));
+        }
     }
 }

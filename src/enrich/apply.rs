@@ -49,6 +49,7 @@ pub struct Kept {
     run: Run,
     events: Vec<u8>,
     scratch: Vec<u8>,
+    stamps: Vec<u8>,
     /// Time and length of the waits that become events, with their index in the window.
     chosen: Vec<((Wall, u64), usize)>,
 }
@@ -110,9 +111,6 @@ pub fn room_needed(scan: &Scan, targets: &[Option<Match>], settings: &Settings) 
 fn expected_length(scan: &Scan, matched: usize, settings: &Settings) -> usize {
     scan.body.len().saturating_add(matched.saturating_mul(TYPICAL_ADDED).min(settings.max_added))
 }
-
-/// What a resource grows by, usually.
-const TYPICAL_STAMPS: usize = 512;
 
 /// What a span grows by, usually: eight delays, the five attributes of every span, a few events.
 const TYPICAL_ADDED: usize = 640;
@@ -201,6 +199,7 @@ impl Writer<'_> {
         if let Some(extent) = resource {
             self.stamp(extent, &stamps);
         }
+        self.kept.stamps = stamps;
         self.splice.copy_to(group.extent.end);
         self.bars.hand_over(&mut self.splice);
         self.splice.close(open);
@@ -228,7 +227,8 @@ impl Writer<'_> {
 
     /// The resource attributes that are absent, as fields of a `Resource`.
     fn stamps(&mut self, group: &Group, target: &Match) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(TYPICAL_STAMPS);
+        let mut bytes = std::mem::take(&mut self.kept.stamps);
+        bytes.clear();
         let mut present = group.present;
         for (key, value) in self.view.stamps(target) {
             let bit = names::resource_index(key.as_bytes()).map_or(0, |index| 1 << index);

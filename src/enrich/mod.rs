@@ -21,7 +21,7 @@ mod settings;
 mod tests;
 
 use crate::diagnose::Hints;
-use crate::model::{Claims, Match, Mono, Scope, Wall, Window};
+use crate::model::{Claims, Match, Mono, Scope, Stamps, Wall, Window};
 
 pub use crate::otlp::walk::NotProtobuf;
 pub use apply::{Enriched, Kept, Skipped, apply, apply_onto, room_needed};
@@ -66,8 +66,8 @@ pub trait NodeView {
     }
 
     /// Resource attributes to add where absent: names of the container, its pod and its node.
-    fn stamps<'a>(&'a self, _target: &'a Match) -> Vec<(&'static str, &'a str)> {
-        Vec::new()
+    fn stamps<'a>(&'a self, _target: &'a Match) -> Stamps<'a> {
+        Stamps::new()
     }
 }
 

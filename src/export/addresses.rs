@@ -29,8 +29,11 @@ pub trait Place: Send + Sync + 'static {
     /// Where it leads.
     fn remote(&self) -> &Remote;
 
-    /// Whether the name may have other addresses by now: a connection was lost (told once), or there is none.
+    /// Whether the name may have other addresses by now: a connection was lost since it was looked up, or there is none.
     fn lost(&self) -> bool;
+
+    /// The name is looked up.
+    fn looked_up(&self);
 
     /// Whether it refused lately. Where that was a while ago, whoever asks first is told no, and is to try.
     fn rests(&self) -> bool;
@@ -76,8 +79,7 @@ impl<P: Place> Addresses<P> {
     /// Says why none can.
     pub async fn next(&self) -> Result<P::Reached, String> {
         let mut places = self.known();
-        // That one was lost is told once: not before the name may be looked up again.
-        if places.is_empty() || (self.may_resolve() && places.iter().any(|place| place.lost())) {
+        if places.is_empty() || (places.iter().any(|place| place.lost()) && self.may_resolve()) {
             places = self.resolve().await?;
         }
         let refused = match self.any_of(&places).await {
@@ -123,7 +125,12 @@ impl<P: Place> Addresses<P> {
 
     /// Looks the name up; connections to addresses that it still has are kept.
     async fn resolve(&self) -> Result<Arc<[Arc<P>]>, String> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).resolved = Some(instant_now());
+        {
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.resolved = Some(instant_now());
+            // What is lost from here on, the next time is for.
+            names.places.iter().for_each(|place| place.looked_up());
+        }
         let found = self.dialer.resolve().await;
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         match found {
@@ -217,6 +224,34 @@ mod tests {
         channel.dialer.move_to(&[first, third]);
         channel.names.lock().unwrap().resolved = instant_now().checked_sub(RESOLVE_AGAIN);
         assert_eq!(spread(&channel, 10).await, BTreeMap::from([(first, 5), (third, 5)]));
+    }
+
+    #[tokio::test]
+    async fn one_lookup_is_enough_for_what_was_lost_before_it() {
+        let tasks = Tasks::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let taking = async move {
+            drop(listener.accept().await);
+            let mut taken = Vec::new();
+            while let Ok(connection) = listener.accept().await {
+                taken.push(connection);
+            }
+        };
+        let _taking = tasks.spawn("listening", taking);
+        let channel = Addresses::<Link>::new(Dialer::fixed(&[address]), tasks.named("connection"));
+        let lost = || channel.known().iter().any(|place| place.lost());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !lost() {
+            assert!(Instant::now() < deadline, "the end of the first connection is not seen");
+            channel.next().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        channel.next().await.unwrap();
+        assert!(lost(), "not looked up so soon after the first time");
+        channel.names.lock().unwrap().resolved = instant_now().checked_sub(RESOLVE_AGAIN);
+        channel.next().await.unwrap();
+        assert!(!lost() && !channel.may_resolve(), "looked up");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! What downstream answers to a call, as it comes in.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::compress;
 use super::response::MAX_RESPONSE;
@@ -11,6 +12,9 @@ use crate::otlp::status;
 /// Compressed-flag and length.
 pub const PREFIX: usize = 5;
 
+/// An accepted request's answer is mostly an empty message.
+const USUAL: usize = 64;
+
 /// An answer that is coming in.
 #[derive(Debug, Default)]
 pub struct Answer {
@@ -18,7 +22,7 @@ pub struct Answer {
     /// The status of the call: absent, or OK (`Some(None)`), or a refusal.
     ended: Option<Option<Refusal>>,
     coding: Option<Vec<u8>>,
-    data: Vec<u8>,
+    data: SmallVec<[u8; USUAL]>,
     too_large: bool,
 }
 
@@ -60,7 +64,7 @@ impl Answer {
             Some(Some(refusal)) => Err(refusal),
             None if self.status != 200 => Err(status::from_grpc_http(self.status)),
             _ if self.too_large => Err(Refusal::new(Code::Internal, format!("downstream's answer is larger than {MAX_RESPONSE} bytes"))),
-            Some(None) => message(self.data.into(), self.coding.as_deref()),
+            Some(None) => message(&self.data, self.coding.as_deref()),
             None => Err(Refusal::new(Code::Internal, "downstream ended the call without a status")),
         }
     }
@@ -81,21 +85,20 @@ fn ending(fields: &Fields) -> Option<Option<Refusal>> {
 }
 
 /// The message of an accepted call. None at all is taken for an empty one: downstream did accept.
-fn message(mut data: Bytes, coding: Option<&[u8]>) -> Told {
+fn message(data: &[u8], coding: Option<&[u8]>) -> Told {
     if data.is_empty() {
-        return Ok(data);
+        return Ok(Bytes::new());
     }
     let broken = |why: &str| Err(Refusal::new(Code::Internal, format!("downstream's answer {why}")));
-    let Some([flag, length @ ..]) = data.first_chunk::<PREFIX>().copied() else { return broken("ends within its length prefix") };
-    data.advance(PREFIX);
-    if usize::try_from(u32::from_be_bytes(length)).ok() != Some(data.len()) {
+    let Some(([flag, length @ ..], data)) = data.split_first_chunk::<PREFIX>() else { return broken("ends within its length prefix") };
+    if usize::try_from(u32::from_be_bytes(*length)).ok() != Some(data.len()) {
         return broken("is not one message of the announced length");
     }
-    if flag == 0 {
-        return Ok(data);
+    if *flag == 0 {
+        return Ok(Bytes::copy_from_slice(data));
     }
     // grpc-go answers in the coding it was asked in. Downstream did accept: what it says beside that is not worth a refusal.
-    let inflated = coding.and_then(|coding| compress::inflate(coding, &data, MAX_RESPONSE));
+    let inflated = coding.and_then(|coding| compress::inflate(coding, data, MAX_RESPONSE));
     if inflated.is_none() {
         tracing::warn!("downstream accepted, but its answer is compressed in a way that cannot be read: a partial success in it is lost");
     }
@@ -117,7 +120,7 @@ mod tests {
             (b"\0\0\0", Err("downstream's answer ends within its length prefix")),
             (b"\x01\0\0\0\x01a", Ok(b"")),
         ] {
-            let read = message(Bytes::from_static(data), Some(b"gzip"));
+            let read = message(data, Some(b"gzip"));
             assert_eq!(read.as_ref().map(|b| &b[..]).map_err(|r| r.message.as_str()), expected, "{data:?}");
         }
     }
@@ -129,8 +132,8 @@ mod tests {
         let zstd = zstd::encode_all(&b"partial"[..], 1).unwrap();
         for (coding, packed) in [(&b"gzip"[..], gzip.finish().unwrap()), (b"zstd", zstd)] {
             let framed = [&[1][..], &u32::try_from(packed.len()).unwrap().to_be_bytes(), &packed].concat();
-            assert_eq!(message(framed.clone().into(), Some(coding)), Ok(Bytes::from_static(b"partial")));
-            assert_eq!(message(framed.into(), Some(b"br")), Ok(Bytes::new()), "what it says beside its yes is lost");
+            assert_eq!(message(&framed, Some(coding)), Ok(Bytes::from_static(b"partial")));
+            assert_eq!(message(&framed, Some(b"br")), Ok(Bytes::new()), "what it says beside its yes is lost");
         }
     }
 }

@@ -141,7 +141,7 @@ impl Exporters {
         let Beside { room, spare } = beside;
         let Some((limit, spare)) = one.limit().zip(spare) else { return one.send(signal, body, false, deadline, room).await };
         let length = body.len();
-        if limit.holds_for(length, instant_now()) {
+        if limit.holds_for(length, instant_now) {
             return one.send(signal, spare.take(), false, deadline, room).await;
         }
         match one.send(signal, body, true, deadline, room).await {

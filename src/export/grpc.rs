@@ -132,7 +132,7 @@ impl Prepared<'_> {
         let left = over.saturating_duration_since(instant_now());
         let mut block = Vec::with_capacity(self.head.len().saturating_add(32));
         block.extend_from_slice(self.head);
-        put_field(&mut block, b"grpc-timeout", status::format_timeout(left).as_bytes(), false);
+        put_field(&mut block, b"grpc-timeout", &status::format_timeout(left), false);
         Outgoing { block, prefix: self.prefix, message: self.message.clone(), whose: self.whose }
     }
 }

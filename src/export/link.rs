@@ -77,7 +77,11 @@ impl Place for Link {
     }
 
     fn lost(&self) -> bool {
-        self.lost.swap(false, Ordering::SeqCst)
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    fn looked_up(&self) {
+        self.lost.store(false, Ordering::SeqCst);
     }
 
     fn rests(&self) -> bool {

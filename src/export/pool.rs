@@ -130,7 +130,11 @@ impl Place for Pool {
     }
 
     fn lost(&self) -> bool {
-        self.lost.swap(false, Ordering::SeqCst) || !self.has_idle()
+        self.lost.load(Ordering::SeqCst) || !self.has_idle()
+    }
+
+    fn looked_up(&self) {
+        self.lost.store(false, Ordering::SeqCst);
     }
 
     /// One that takes no more connections is used over those that there are.

@@ -52,9 +52,13 @@ impl Rest {
     /// all others as long as that may take.
     #[must_use]
     pub fn rests(&self) -> bool {
-        let (now, until) = (self.now(), self.until.load(Ordering::SeqCst));
-        if until == 0 || now < until {
-            return now < until;
+        let until = self.until.load(Ordering::SeqCst);
+        if until == 0 {
+            return false;
+        }
+        let now = self.now();
+        if now < until {
+            return true;
         }
         let trial = now.saturating_add(milliseconds(CONNECT));
         let is_first = self.until.compare_exchange(until, trial, Ordering::SeqCst, Ordering::SeqCst).is_ok();

@@ -30,12 +30,11 @@ pub async fn persist(
     again: impl Fn(&Refusal) -> bool,
     request: impl Attempt,
 ) -> Answer {
-    let start = instant_now();
-    let end = last_start(policy, start, deadline);
+    let mut now = instant_now();
+    let end = last_start(policy, now, deadline);
     let mut backoff = Backoff::new(policy.initial_interval, policy.max_interval);
     let mut last: Option<Refusal> = None;
     loop {
-        let now = instant_now();
         if now >= deadline {
             return Err(last.unwrap_or_else(|| Refusal::new(Code::DeadlineExceeded, "the deadline had passed before the first attempt")));
         }
@@ -57,6 +56,7 @@ pub async fn persist(
             _ => return Err(refusal),
         }
         last = Some(refusal);
+        now = instant_now();
     }
 }
 

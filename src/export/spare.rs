@@ -63,9 +63,9 @@ impl Limit {
     }
 
     /// Whether so many bytes are known to be too many.
-    pub(super) fn holds_for(&self, length: usize, now: Instant) -> bool {
+    pub(super) fn holds_for(&self, length: usize, now: impl FnOnce() -> Instant) -> bool {
         let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.is_some_and(|(least, since)| length >= least && now.duration_since(since) < BELIEVED)
+        refused.is_some_and(|(least, since)| length >= least && now().duration_since(since) < BELIEVED)
     }
 }
 
@@ -90,12 +90,12 @@ mod tests {
     #[test]
     fn the_least_that_was_too_much_is_remembered_for_a_while() {
         let (limit, start) = (Limit::default(), Instant::now());
-        assert!(!limit.holds_for(usize::MAX, start));
+        assert!(!limit.holds_for(usize::MAX, || start));
         limit.met(500, start);
         limit.met(900, start);
-        assert!(limit.holds_for(500, start) && limit.holds_for(900, start) && !limit.holds_for(499, start));
-        assert!(!limit.holds_for(900, start + BELIEVED));
+        assert!(limit.holds_for(500, || start) && limit.holds_for(900, || start) && !limit.holds_for(499, || start));
+        assert!(!limit.holds_for(900, || start + BELIEVED));
         limit.met(900, start + BELIEVED);
-        assert!(!limit.holds_for(899, start + BELIEVED), "the limit may have been raised");
+        assert!(!limit.holds_for(899, || start + BELIEVED), "the limit may have been raised");
     }
 }

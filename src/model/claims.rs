@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Container, ProcessKey, Scope, Subject};
 
 /// Value of a resource attribute that may name a container.
@@ -50,6 +52,9 @@ impl Claims {
         self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 }
+
+/// Resource attributes of a match: those of a container, of its pod and of its node are no more than these.
+pub type Stamps<'m> = SmallVec<[(&'static str, &'m str); 12]>;
 
 /// Whose spans these are.
 #[derive(Clone, Debug, PartialEq)]

@@ -16,7 +16,7 @@ pub mod window;
 
 pub use agent::{AgentCounters, DoorCounters, Ending, ExitOutcome, LeftOutLine, SpanOutcome, TurnedAway, Unenriched, Unserved};
 pub use answer::{Answer, Code, Refusal, Signal};
-pub use claims::{ClaimValue, Claims, Match, Mesh, NODE_ID, Peer};
+pub use claims::{ClaimValue, Claims, Match, Mesh, NODE_ID, Peer, Stamps};
 pub use container::{Container, ContainerKey, Pod, ProcessKey, Subject, TaskKey};
 pub use delay::{DelayKind, Delays};
 pub use facts::{BpfFacts, Capabilities, Capability, CgroupFacts, CgroupLayout, Facts, Namespaces, TaskstatsFacts};

@@ -9,7 +9,7 @@ mod splicing;
 mod stall_spans;
 
 use crate::enrich::{EventSettings, MeshDelay, NodeView, Settings};
-use crate::model::{ClaimValue, Claims, Culprit, DelayKind, Delays, Evidence, Match, Mono, Scope, Stall, Verdict, Wall, Window};
+use crate::model::{ClaimValue, Claims, Culprit, DelayKind, Delays, Evidence, Match, Mono, Scope, Stall, Stamps, Verdict, Wall, Window};
 
 /// Settings of the tests: the default association's claims, events from 1 ms, a verdict that tells its input.
 fn settings() -> Settings {
@@ -63,7 +63,7 @@ impl NodeView for Node {
         MeshDelay { app_cpu_ns: start.0.is_multiple_of(7).then_some(start.0 % 1000), proxy_cpu_ns: None }
     }
 
-    fn stamps<'a>(&'a self, _: &'a Match) -> Vec<(&'static str, &'a str)> {
+    fn stamps<'a>(&'a self, _: &'a Match) -> Stamps<'a> {
         self.stamps.iter().map(|(key, value)| (*key, value.as_str())).collect()
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::rpc_status::clip;
 
 /// Percent-encodes a status message: printable ASCII but `%` stands for itself. Clipped to a header's measure.
@@ -68,15 +70,22 @@ pub fn parse_timeout(text: &[u8]) -> Option<Duration> {
 
 /// Writes `grpc-timeout` in the finest unit that eight digits can hold, never longer than `timeout`.
 #[must_use]
-pub fn format_timeout(timeout: Duration) -> String {
-    const LARGEST: u128 = 99_999_999;
-    let nanos = timeout.as_nanos();
-    for (unit, length) in [('n', 1_u128), ('u', 1_000), ('m', 1_000_000), ('S', 1_000_000_000), ('M', 60_000_000_000)] {
-        if nanos / length <= LARGEST {
-            return format!("{}{unit}", nanos / length);
+pub fn format_timeout(timeout: Duration) -> SmallVec<[u8; 9]> {
+    const LARGEST: u64 = 99_999_999;
+    let (nanos, seconds) = (u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX), timeout.as_secs());
+    let units = [(nanos, b'n'), (nanos / 1_000, b'u'), (nanos / 1_000_000, b'm'), (seconds, b'S'), (seconds / 60, b'M')];
+    let in_hours = ((seconds / 3_600).min(LARGEST), b'H');
+    let (mut number, unit) = units.into_iter().find(|(number, _)| *number <= LARGEST).unwrap_or(in_hours);
+    let mut text = SmallVec::from_slice(&[unit]);
+    loop {
+        text.push(b"0123456789".get(usize::try_from(number % 10).unwrap_or(0)).copied().unwrap_or(b'0'));
+        number /= 10;
+        if number == 0 {
+            break;
         }
     }
-    format!("{}H", (nanos / 3_600_000_000_000).min(LARGEST))
+    text.reverse();
+    text
 }
 
 #[cfg(test)]
@@ -120,7 +129,7 @@ mod tests {
         #[test]
         fn a_written_timeout_is_close_and_never_longer(nanos in 0_u64.., shift in 0_u32..64) {
             let timeout = Duration::from_nanos(nanos >> shift);
-            let read = parse_timeout(format_timeout(timeout).as_bytes()).unwrap();
+            let read = parse_timeout(&format_timeout(timeout)).unwrap();
             prop_assert!(read <= timeout);
             prop_assert!(timeout - read <= timeout / 1_000);
         }
