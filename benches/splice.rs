@@ -30,7 +30,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, Key
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
-use stallspan::enrich::{self, Enriched, EventSettings, Kept, NodeView, Scan, Settings};
+use stallspan::enrich::{self, Enriched, EventSettings, Kept, Lent, NodeView, Scan, Settings};
 use stallspan::model::{Claims, DelayKind, Evidence, Match, Mono, Peer, Scope, Verdict, Wall, Window};
 use stallspan::otlp::splice::Splice;
 use stallspan::otlp::walk::{self, Extent, SpanFacts, Visitor, Wanted};
@@ -147,12 +147,13 @@ struct Left {
 impl Left {
     fn apply(&mut self, scan: &Scan, targets: &[Option<Match>], settings: &Settings) -> Enriched {
         let buffer = std::mem::take(&mut self.buffer);
-        enrich::apply_onto(scan, targets, &Node, settings, &mut self.kept, |room| {
+        let buffer = |room| {
             let mut buffer = buffer;
             buffer.clear();
             buffer.reserve(room);
             buffer
-        })
+        };
+        enrich::apply_onto(scan, targets, &Node, settings, Lent { kept: &mut self.kept, buffer, pause: || () })
     }
 
     fn take_back(&mut self, enriched: Enriched) {

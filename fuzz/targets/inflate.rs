@@ -32,7 +32,7 @@ fn undone(coding: Coding, body: &[u8], limit: usize) -> Result<Bytes, Problem> {
     let budget = Budget::new(BUDGET);
     let mut ticket = Share::new(&budget).ticket();
     ticket.grow(body.len())?;
-    let told = undo(coding, Bytes::copy_from_slice(body), limit, &mut ticket);
+    let told = undo(coding, Bytes::copy_from_slice(body), limit, &mut ticket, || ());
     if let Ok(bytes) = &told {
         assert!(budget.used() >= bytes.len(), "{} bytes held, {} came out", budget.used(), bytes.len());
     }

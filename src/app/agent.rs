@@ -81,7 +81,7 @@ impl Agent {
         host::give_back_large_blocks();
         // In `run`, this thread passes the requests on.
         host::take_short_turns();
-        let tasks = Tasks::with(Manners { brief: host::take_short_turns, long: host::stand_back });
+        let tasks = Tasks::with(Manners { brief: host::take_short_turns, long: host::stand_back, pause: host::look_whether_over });
         let (stop, drained) = (Stop::new(), Stop::new());
         let exporters = Exporters::open(&config.exporters, &tasks)?;
         let host = Arc::new(Host::open(&config.sources.procfs_root, &config.sources.cgroupfs_root)?);

@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
-use crate::enrich::{self, Enriched, Kept, NotProtobuf, Scan, Skipped};
+use crate::enrich::{self, Enriched, Kept, Lent, NotProtobuf, Scan, Skipped};
 use crate::export::{Beside, Exporters, Spare};
 use crate::ingest::{Handler, Request};
 use crate::model::{Answer, Code, Ending, Match, Mono, Peer, Refusal, Signal, Subject, Unenriched};
 use crate::runtime::budget::{Copy, Room};
 use crate::runtime::clock::{instant_now, mono_now};
-use crate::runtime::{Buffers, Heavy};
+use crate::runtime::{Buffers, Heavy, Pause};
 use crate::source::SamplerHandle;
 use crate::telemetry::Counters;
 
@@ -82,9 +82,10 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    fn enrich(&self, scan: &Scan, targets: &[Option<Match>]) -> Enriched {
+    fn enrich(&self, scan: &Scan, targets: &[Option<Match>], pause: Pause) -> Enriched {
         let mut kept = std::mem::take(&mut *self.kept());
-        let enriched = enrich::apply_onto(scan, targets, &self.view, &self.settings, &mut kept, |room| self.buffers.take(room));
+        let lent = Lent { kept: &mut kept, buffer: |room| self.buffers.take(room), pause };
+        let enriched = enrich::apply_onto(scan, targets, &self.view, &self.settings, lent);
         *self.kept() = kept;
         enriched
     }
@@ -194,10 +195,10 @@ impl Hop {
             return Ok(scan);
         }
         let (bench, held) = (Arc::clone(&self.bench), room.clone());
-        let work = move || {
+        let work = move |pause| {
             // Also where its sender goes away meanwhile.
             let _held = held;
-            enrich::scan(body, peer, &bench.settings)
+            enrich::scan_with_pauses(body, peer, &bench.settings, pause)
         };
         let done = self.heavy.run(true, work).await;
         done.map_err(|_| broken_off("scanning"))?.map_err(refused)
@@ -217,8 +218,8 @@ impl Hop {
         };
         let bench = Arc::clone(&self.bench);
         let many = scan.spans() > MANY as u64;
-        let work = move || {
-            let enriched = bench.enrich(&scan, &targets);
+        let work = move |pause| {
+            let enriched = bench.enrich(&scan, &targets, pause);
             copy.settle(enriched.body.len());
             (enriched, copy)
         };

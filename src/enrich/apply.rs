@@ -18,6 +18,9 @@ use crate::otlp::stall_span::{Parent, StallSpan};
 use crate::otlp::walk::Extent;
 use crate::otlp::wire::{Field, Fields, Value, Varint};
 
+/// Spans that are enriched in a tenth of a millisecond, about.
+const SPANS: u64 = 256;
+
 /// Most events a span ever gets, whatever is configured.
 const MAX_EVENTS: usize = 128;
 
@@ -57,19 +60,30 @@ pub struct Kept {
 /// Enriches a scanned request. `targets`: what [`Scan::identify`] said.
 #[must_use]
 pub fn apply(scan: &Scan, targets: &[Option<Match>], view: &dyn NodeView, settings: &Settings) -> Enriched {
-    apply_onto(scan, targets, view, settings, &mut Kept::default(), Vec::with_capacity)
+    apply_onto(scan, targets, view, settings, Lent { kept: &mut Kept::default(), buffer: Vec::with_capacity, pause: || () })
 }
 
-/// The same onto a buffer of the caller's: `buffer` is asked for one with room for so many bytes, if one is needed.
+/// What a caller lends for enriching a request.
+#[derive(Debug)]
+pub struct Lent<'k, B> {
+    /// What the request before left.
+    pub kept: &'k mut Kept,
+    /// Is asked for a buffer with room for so many bytes, if one is needed.
+    pub buffer: B,
+    /// Is called after each tenth of a millisecond, about.
+    pub pause: fn(),
+}
+
+/// The same onto a buffer of the caller's.
 #[must_use]
 pub fn apply_onto(
     scan: &Scan,
     targets: &[Option<Match>],
     view: &dyn NodeView,
     settings: &Settings,
-    kept: &mut Kept,
-    buffer: impl FnOnce(usize) -> Vec<u8>,
+    lent: Lent<'_, impl FnOnce(usize) -> Vec<u8>>,
 ) -> Enriched {
+    let Lent { kept, buffer, pause } = lent;
     let spans = scan.spans();
     let matched = if scan.over_limit() { 0 } else { matched_spans(scan, targets) };
     if matched == 0 {
@@ -87,6 +101,7 @@ pub fn apply_onto(
         left: settings.max_added,
         enriched: 0,
         over_limit: 0,
+        pause,
     };
     for (group, target) in scan.groups.iter().zip(targets) {
         if let Some(target) = target {
@@ -177,6 +192,7 @@ struct Writer<'a> {
     left: usize,
     enriched: u64,
     over_limit: u64,
+    pause: fn(),
 }
 
 impl Writer<'_> {
@@ -281,6 +297,9 @@ impl Writer<'_> {
             left
         });
         self.enriched += 1;
+        if self.enriched.is_multiple_of(SPANS) {
+            (self.pause)();
+        }
         if span.carries_ours {
             rewrite(&mut self.splice, self.scan.body(), span.extent(), run, &self.kept.events);
         } else {

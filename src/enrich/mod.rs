@@ -24,8 +24,8 @@ use crate::diagnose::Hints;
 use crate::model::{Claims, Match, Mono, Scope, Stamps, Wall, Window};
 
 pub use crate::otlp::walk::NotProtobuf;
-pub use apply::{Enriched, Kept, Skipped, apply, apply_onto, room_needed};
-pub use scan::{GroupView, Scan, scan, scan_little};
+pub use apply::{Enriched, Kept, Lent, Skipped, apply, apply_onto, room_needed};
+pub use scan::{GroupView, Scan, scan, scan_little, scan_with_pauses};
 pub use settings::{EventSettings, Settings};
 
 /// What enrichment asks of the node. The real one stands in `app`; tests bring their own.

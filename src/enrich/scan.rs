@@ -21,6 +21,11 @@ const USUAL_SPAN: usize = 256;
 /// … and where they are, room for their notes is made as they come; so it is for more than this.
 const FIRST_NOTES: usize = 2048;
 
+/// In a tenth of a millisecond about so many messages are told, of two bytes each …
+const MESSAGES: usize = 8192;
+/// … or so many usual spans.
+const SPANS: u64 = 512;
+
 /// Longest text believed to name a container.
 const MAX_CLAIM_LEN: usize = 512;
 
@@ -171,19 +176,24 @@ impl Scan {
 /// Checks `body` (contract §5, "What is refused as not protobuf") and notes what enrichment needs. `peer`: the
 /// connection it came over, part of every claim.
 pub fn scan(body: Bytes, peer: Peer, settings: &Settings) -> Result<Scan, NotProtobuf> {
-    scan_at_most(usize::MAX, body, peer, settings)
+    scan_at_most(usize::MAX, body, peer, settings, || ())
+}
+
+/// The same for a request that may take milliseconds: `pause` is called after each tenth of one, about.
+pub fn scan_with_pauses(body: Bytes, peer: Peer, settings: &Settings, pause: fn()) -> Result<Scan, NotProtobuf> {
+    scan_at_most(usize::MAX, body, peer, settings, pause)
 }
 
 /// The same, unless it takes long: `None` where the request holds so many messages outside its spans, or more; two bytes may
 /// be one.
 pub fn scan_little(most: usize, body: Bytes, peer: Peer, settings: &Settings) -> Result<Option<Scan>, NotProtobuf> {
-    match scan_at_most(most, body, peer, settings) {
+    match scan_at_most(most, body, peer, settings, || ()) {
         Err(NotProtobuf { fault: Fault::Stopped, .. }) => Ok(None),
         scanned => scanned.map(Some),
     }
 }
 
-fn scan_at_most(most: usize, body: Bytes, peer: Peer, settings: &Settings) -> Result<Scan, NotProtobuf> {
+fn scan_at_most(most: usize, body: Bytes, peer: Peer, settings: &Settings, pause: fn()) -> Result<Scan, NotProtobuf> {
     let most_spans = if u32::try_from(body.len()).is_ok() { settings.max_added / super::run::MIN_LEN } else { 0 };
     let mut notes = Notes {
         body: &body,
@@ -197,6 +207,7 @@ fn scan_at_most(most: usize, body: Bytes, peer: Peer, settings: &Settings) -> Re
         total_spans: 0,
         over_limit: false,
         left: most,
+        pause,
     };
     walk::request(&body, Wanted { thread_attribute: settings.thread_attribute.as_deref() }, &mut notes)?;
     let Notes { groups, scopes, spans, total_spans, over_limit, .. } = notes;
@@ -223,6 +234,7 @@ struct Notes<'a> {
     over_limit: bool,
     /// Messages that may yet be told.
     left: usize,
+    pause: fn(),
 }
 
 impl Notes<'_> {
@@ -241,6 +253,9 @@ impl Visitor for Notes<'_> {
     #[inline(always)]
     fn goes_on(&mut self) -> bool {
         self.left = self.left.saturating_sub(1);
+        if self.left.is_multiple_of(MESSAGES) {
+            (self.pause)();
+        }
         self.left > 0
     }
 
@@ -294,6 +309,9 @@ impl Visitor for Notes<'_> {
     #[inline]
     fn span(&mut self, extent: Extent, facts: SpanFacts) {
         self.total_spans += 1;
+        if self.total_spans.is_multiple_of(SPANS) {
+            (self.pause)();
+        }
         let (Some(group), Some(scope)) = (&mut self.group, self.scopes.last_mut()) else { return };
         let note = if self.spans.len() < self.most_spans { SpanNote::new(extent, facts) } else { None };
         let Some(note) = note else { return self.give_up() };

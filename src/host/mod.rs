@@ -37,7 +37,7 @@ pub use identity::NodeIdentity;
 pub use process::{ProcessHandle, ThreadHandle};
 pub use sockets::SocketDiag;
 pub use taskstats::Taskstats;
-pub use turns::{stand_back, take_short_turns};
+pub use turns::{look_whether_over, stand_back, take_short_turns};
 
 use cgroup::Layout;
 use files::{Root, SMALL};

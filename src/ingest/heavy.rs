@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::budget::Ticket;
 use super::inflate::{Coding, announced, inflate};
 use super::problem::Problem;
-use crate::runtime::Heavy;
+use crate::runtime::{Heavy, NO_PAUSE, Pause};
 
 /// Bodies of more bytes are worked on beside the runtime …
 const LARGE: usize = 128 * 1024;
@@ -24,7 +24,7 @@ const USUAL_RATIO: usize = 16;
 pub async fn run<T, W>(heavy: &Heavy, size: usize, work: W) -> Result<T, Problem>
 where
     T: Send + 'static,
-    W: FnOnce() -> Result<T, Problem> + Send + 'static,
+    W: FnOnce(Pause) -> Result<T, Problem> + Send + 'static,
 {
     beside(heavy, size > LARGE, work).await
 }
@@ -32,7 +32,7 @@ where
 async fn beside<T, W>(heavy: &Heavy, large: bool, work: W) -> Result<T, Problem>
 where
     T: Send + 'static,
-    W: FnOnce() -> Result<T, Problem> + Send + 'static,
+    W: FnOnce(Pause) -> Result<T, Problem> + Send + 'static,
 {
     let done = heavy.run(large, work).await;
     done.unwrap_or_else(|_| Err(Problem::Broken("the body could not be worked on".to_owned())))
@@ -48,12 +48,12 @@ pub async fn inflated(heavy: &Heavy, coding: Coding, body: Bytes, limit: usize, 
     let here = wire.saturating_mul(USUAL_RATIO).clamp(SHORT, LONG);
     let large = coding != Coding::Identity && (wire > LARGE || announced(coding, &body).is_some_and(|length| length > here));
     if !large {
-        match inflate(coding, body.clone(), limit.min(here), &mut ticket) {
+        match inflate(coding, body.clone(), limit.min(here), &mut ticket, NO_PAUSE) {
             Err(Problem::TooLarge { .. }) if limit > here => ticket.shrink_to(wire),
             done => return done.map(|inflated| (inflated, ticket)),
         }
     }
-    beside(heavy, true, move || inflate(coding, body, limit, &mut ticket).map(|inflated| (inflated, ticket))).await
+    beside(heavy, true, move |pause| inflate(coding, body, limit, &mut ticket, pause).map(|inflated| (inflated, ticket))).await
 }
 
 #[cfg(test)]
@@ -119,9 +119,9 @@ mod tests {
     async fn small_and_large_give_the_same_and_a_panic_is_a_refusal() {
         let heavy = Heavy::new(Tasks::new(), "test");
         for size in [0, LARGE, LARGE + 1] {
-            assert_eq!(run(&heavy, size, move || Ok(size)).await, Ok(size));
-            assert_eq!(run(&heavy, size, || Err::<(), _>(Problem::UnknownType)).await, Err(Problem::UnknownType));
+            assert_eq!(run(&heavy, size, move |_| Ok(size)).await, Ok(size));
+            assert_eq!(run(&heavy, size, |_| Err::<(), _>(Problem::UnknownType)).await, Err(Problem::UnknownType));
         }
-        assert!(run(&heavy, LARGE + 1, || -> Result<(), _> { panic!("on purpose") }).await.is_err());
+        assert!(run(&heavy, LARGE + 1, |_| -> Result<(), _> { panic!("on purpose") }).await.is_err());
     }
 }

@@ -18,6 +18,7 @@ use super::stream::Activity;
 use crate::model::{Refusal, Signal};
 use crate::otlp::json;
 use crate::otlp::status::{self, RpcStatus};
+use crate::runtime::Pause;
 use crate::runtime::clock::{instant_now, later};
 
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
@@ -97,7 +98,7 @@ where
             Encoding::Protobuf => Ok((inflated, ticket)),
             Encoding::Json => {
                 let size = inflated.len();
-                heavy::run(heavy, size, move || Ok((from_json(signal, &inflated, bounds.body, &mut ticket)?, ticket))).await
+                heavy::run(heavy, size, move |pause| Ok((from_json(signal, &inflated, bounds.body, &mut ticket, pause)?, ticket))).await
             }
         }
     };
@@ -107,15 +108,15 @@ where
 }
 
 /// A request in JSON as protobuf, which is rarely longer, and up to `limit`; the ticket holds both while both are there.
-fn from_json(signal: Signal, text: &[u8], limit: usize, ticket: &mut Ticket) -> Result<Bytes, Problem> {
+fn from_json(signal: Signal, text: &[u8], limit: usize, ticket: &mut Ticket, pause: Pause) -> Result<Bytes, Problem> {
     let request = json::Message::Request(signal);
     let usual = json::usual_bytes(text);
     ticket.grow(usual)?;
-    let mut read = json::to_protobuf_within(request, text, usual);
+    let mut read = json::to_protobuf_within(request, text, usual, pause);
     if read.is_none() {
         let most = json::most_bytes(text).min(usual.max(limit.saturating_add(json::SPARE)));
         ticket.grow(most.saturating_sub(usual))?;
-        read = json::to_protobuf_within(request, text, most);
+        read = json::to_protobuf_within(request, text, most, pause);
     }
     let too_large = Problem::TooLarge { limit };
     let mut message = read.ok_or(too_large.clone())?.map_err(|why| Problem::Broken(why.to_string()))?;
@@ -196,6 +197,7 @@ fn content_type(encoding: Encoding) -> HeaderValue {
 mod tests {
     use super::super::budget::{Budget, Share};
     use super::*;
+    use crate::runtime::NO_PAUSE;
 
     /// A histogram of so many numbers, two bytes of text each and eight of protobuf.
     fn numbers(many: usize) -> Vec<u8> {
@@ -208,7 +210,7 @@ mod tests {
     fn taken(text: &[u8], limit: usize, memory: usize) -> Result<(usize, usize), Problem> {
         let mut ticket = Share::new(&Budget::new(memory)).ticket();
         ticket.grow(text.len()).unwrap();
-        from_json(Signal::Metrics, text, limit, &mut ticket).map(|message| (message.len(), ticket.bytes()))
+        from_json(Signal::Metrics, text, limit, &mut ticket, NO_PAUSE).map(|message| (message.len(), ticket.bytes()))
     }
 
     #[test]

@@ -10,12 +10,15 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::budget::Ticket;
 use super::problem::Problem;
+use crate::runtime::Pause;
 
 /// The largest zstd window taken: 2^23 bytes, the least that RFC 8878 §3.1.1.1.2 recommends to support, and what the
 /// Collector's encoder uses.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// First piece of output made room for where the body does not say how long it becomes.
 const FIRST_PIECE: usize = 16 * 1024;
+/// Bytes inflated in a tenth of a millisecond, about.
+const PIECE: usize = 32 * 1024;
 /// Bytes of a gzip trailer that hold the inflated length (RFC 1952 §2.3.1).
 const GZIP_LENGTH_BYTES: usize = 4;
 /// What becomes longer than this, the largest message gRPC's receivers take by default …
@@ -51,13 +54,13 @@ impl Coding {
 ///
 /// # Errors
 /// Larger than `limit`, no room in the budget, or not what the coding says.
-pub fn inflate(coding: Coding, body: Bytes, limit: usize, ticket: &mut Ticket) -> Result<Bytes, Problem> {
+pub fn inflate(coding: Coding, body: Bytes, limit: usize, ticket: &mut Ticket, pause: Pause) -> Result<Bytes, Problem> {
     if coding == Coding::Identity || body.is_empty() {
         return Ok(body);
     }
     let by_ratio = believable(body.len()).max(ANY_RATIO);
     let announced = announced(coding, &body).unwrap_or(FIRST_PIECE);
-    let mut out = Output { bytes: Vec::new(), limit: limit.min(by_ratio), announced, ticket };
+    let mut out = Output { bytes: Vec::new(), limit: limit.min(by_ratio), announced, ticket, pause };
     let done = undo(coding, &body, &mut out);
     match done {
         Err(Problem::TooLarge { .. }) if by_ratio < limit => Err(Problem::Swollen { limit: by_ratio }),
@@ -102,6 +105,7 @@ struct Output<'t> {
     limit: usize,
     announced: usize,
     ticket: &'t mut Ticket,
+    pause: Pause,
 }
 
 impl Output<'_> {
@@ -109,8 +113,14 @@ impl Output<'_> {
         loop {
             let room = self.make_room()?;
             let before = self.bytes.len();
-            let piece = u64::try_from(room).unwrap_or(u64::MAX);
-            decoder.by_ref().take(piece).read_to_end(&mut self.bytes).map_err(&broken)?;
+            for at in (0..room).step_by(PIECE) {
+                let piece = PIECE.min(room - at);
+                decoder.by_ref().take(piece as u64).read_to_end(&mut self.bytes).map_err(&broken)?;
+                if self.bytes.len().saturating_sub(before) < at + piece {
+                    break;
+                }
+                (self.pause)();
+            }
             if self.bytes.len() > self.limit {
                 return Err(Problem::TooLarge { limit: self.limit });
             }
@@ -148,6 +158,7 @@ mod tests {
 
     use super::super::budget::{Budget, Share};
     use super::*;
+    use crate::runtime::NO_PAUSE;
 
     const LIMIT: usize = 100_000;
 
@@ -172,7 +183,7 @@ mod tests {
         let budget = Budget::new(budget);
         let mut ticket = Share::new(&budget).ticket();
         ticket.grow(body.len()).unwrap();
-        let out = inflate(coding, Bytes::from(body), LIMIT, &mut ticket)?;
+        let out = inflate(coding, Bytes::from(body), LIMIT, &mut ticket, NO_PAUSE)?;
         Ok((out, ticket.bytes()))
     }
 
@@ -204,7 +215,7 @@ mod tests {
         let inflated = |coding, body: Vec<u8>| {
             let budget = Budget::new(ROOM);
             let mut ticket = Share::new(&budget).ticket();
-            inflate(coding, Bytes::from(body), 20 << 20, &mut ticket).map(|bytes| bytes.len())
+            inflate(coding, Bytes::from(body), 20 << 20, &mut ticket, NO_PAUSE).map(|bytes| bytes.len())
         };
         for (coding, pack) in PACKS {
             assert_eq!(inflated(coding, pack(&vec![0; ANY_RATIO])), Ok(ANY_RATIO), "{coding:?}");
@@ -226,7 +237,7 @@ mod tests {
         // Less than what is announced, more than what is made room for.
         let budget = Budget::new(1 << 20);
         let mut ticket = Share::new(&budget).ticket();
-        let problem = inflate(Coding::Zstd, Bytes::from(frame), 20 << 20, &mut ticket).unwrap_err();
+        let problem = inflate(Coding::Zstd, Bytes::from(frame), 20 << 20, &mut ticket, NO_PAUSE).unwrap_err();
         assert!(matches!(problem, Problem::Broken(_)), "{problem:?}");
         assert_eq!(announced(Coding::Zstd, &zstd_sized(&[7; 1_000])), Some(1_000));
         assert_eq!(announced(Coding::Zstd, &zstd_sized(&vec![7; 1 << 20])), None);
@@ -282,6 +293,18 @@ mod tests {
             ("gzip, zstd", None),
         ] {
             assert_eq!(Coding::named(name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn long_work_pauses() {
+        thread_local!(static PAUSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+        for (coding, pack) in PACKS {
+            PAUSES.set(0);
+            let mut ticket = Share::new(&Budget::new(16 << 20)).ticket();
+            inflate(coding, pack(&vec![7; 4 << 20]).into(), 4 << 20, &mut ticket, || PAUSES.set(PAUSES.get() + 1)).unwrap();
+            let expected = (4 << 20) / PIECE;
+            assert!((expected..expected + 16).contains(&PAUSES.get()), "{coding:?}: {} of {expected}", PAUSES.get());
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::tasks::{TaskFailed, Tasks};
+use super::tasks::{NO_PAUSE, Pause, TaskFailed, Tasks};
 
 /// Most at a time of one [`Heavy`].
 const AT_A_TIME: usize = 2;
@@ -23,8 +23,10 @@ const REST: Duration = Duration::from_secs(5);
 pub struct Heavy {
     tasks: Tasks,
     name: &'static str,
-    /// What a thread does first.
+    /// What a thread does first …
     begin: fn(),
+    /// … and while it works.
+    pause: Pause,
     permits: Arc<Semaphore>,
     idle: Arc<Idle>,
 }
@@ -56,10 +58,11 @@ impl Heavy {
     fn beginning(tasks: Tasks, name: &'static str, begin: fn()) -> Self {
         // On few CPUs one kind of work leaves one of them to the others.
         let at_a_time = available_parallelism().map_or(1, |cpus| cpus.get().saturating_sub(1).clamp(1, AT_A_TIME));
-        Self { tasks, name, begin, permits: Arc::new(Semaphore::new(at_a_time)), idle: Arc::default() }
+        let pause = tasks.manners().pause;
+        Self { tasks, name, begin, pause, permits: Arc::new(Semaphore::new(at_a_time)), idle: Arc::default() }
     }
 
-    /// Does `work`: at once and here, or, where it is `large`, once it is its turn. What has begun goes on to its end, with all
+    /// Does `work`, which is told how to pause: at once and here, or, where it is `large`, once it is its turn. What has begun goes on to its end, with all
     /// that it owns, also where nobody waits for it any more; what it does not own is not held for it.
     ///
     /// # Errors
@@ -67,15 +70,16 @@ impl Heavy {
     pub async fn run<T, W>(&self, large: bool, work: W) -> Result<T, TaskFailed>
     where
         T: Send + 'static,
-        W: FnOnce() -> T + Send + 'static,
+        W: FnOnce(Pause) -> T + Send + 'static,
     {
         if !large {
-            return Ok(work());
+            return Ok(work(NO_PAUSE));
         }
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| TaskFailed)?;
         let (tell, told) = oneshot::channel();
+        let pause = self.pause;
         // Nobody may wait for it any more.
-        let work = Box::new(move || drop(tell.send(work())));
+        let work = Box::new(move || drop(tell.send(work(pause))));
         self.hand_over(Job { work, permit });
         told.await.map_err(|_| TaskFailed)
     }
@@ -150,12 +154,18 @@ mod tests {
     #[tokio::test]
     async fn it_is_done_behind_others_and_a_panic_is_told() {
         thread_local!(static MANNER: std::cell::Cell<&'static str> = const { std::cell::Cell::new("none") });
-        let manners = Manners { brief: || MANNER.set("brief"), long: || MANNER.set("long") };
+        let manners = Manners { brief: || MANNER.set("brief"), long: || MANNER.set("long"), pause: || MANNER.set("paused") };
         let heavy = Heavy::new(Tasks::with(manners), "test");
-        assert_eq!(heavy.run(true, || MANNER.get()).await, Ok("long"));
-        assert_eq!(Heavy::brief(Tasks::with(manners), "test").run(true, || MANNER.get()).await, Ok("brief"));
-        assert_eq!(heavy.run(true, || -> () { panic!("on purpose") }).await, Err(TaskFailed));
-        assert_eq!(heavy.run(true, || 1).await, Ok(1), "the permit came back");
+        assert_eq!(heavy.run(true, |_| MANNER.get()).await, Ok("long"));
+        assert_eq!(Heavy::brief(Tasks::with(manners), "test").run(true, |_| MANNER.get()).await, Ok("brief"));
+        let paused = |pause: Pause| {
+            pause();
+            MANNER.get()
+        };
+        assert_eq!(heavy.run(true, paused).await, Ok("paused"));
+        assert_eq!(heavy.run(false, paused).await, Ok("none"), "who works here pauses nowhere");
+        assert_eq!(heavy.run(true, |_| -> () { panic!("on purpose") }).await, Err(TaskFailed));
+        assert_eq!(heavy.run(true, |_| 1).await, Ok(1), "the permit came back");
     }
 
     #[tokio::test]
@@ -168,7 +178,7 @@ mod tests {
         let held = gate.lock().unwrap();
         let work = || {
             let (gate, done) = (Arc::clone(&gate), Arc::clone(&done));
-            move || {
+            move |_: Pause| {
                 drop(gate.lock().unwrap());
                 done.fetch_add(1, Ordering::SeqCst);
             }

@@ -29,4 +29,4 @@ pub use io::{Io, poll_send, unpaced_within_the_host};
 pub use line::{Line, Standing};
 pub use scratch::Scratch;
 pub use shutdown::Stop;
-pub use tasks::{Manners, Spawner, Task, TaskFailed, Tasks};
+pub use tasks::{Manners, NO_PAUSE, Pause, Spawner, Task, TaskFailed, Tasks};

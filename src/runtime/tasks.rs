@@ -25,12 +25,20 @@ pub struct Manners {
     pub brief: fn(),
     /// For work that takes so long that others are to go first.
     pub long: fn(),
+    /// What it does every now and then while it works.
+    pub pause: Pause,
 }
+
+/// To be called by work that may take milliseconds, after each tenth of one: others may have a CPU then.
+pub type Pause = fn();
+
+/// Of work that is short.
+pub const NO_PAUSE: Pause = || ();
 
 impl Default for Manners {
     /// All threads are alike.
     fn default() -> Self {
-        Self { brief: || (), long: || () }
+        Self { brief: || (), long: || (), pause: NO_PAUSE }
     }
 }
 

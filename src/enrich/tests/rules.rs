@@ -1,11 +1,12 @@
 //! Single rules of the contract, each by an example.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{Node, settings, target};
-use crate::enrich::{MeshDelay, NodeView, Settings, Skipped, apply, scan, scan_little};
+use crate::enrich::{Kept, Lent, MeshDelay, NodeView, Settings, Skipped, apply, apply_onto, scan, scan_little, scan_with_pauses};
 use crate::model::{ClaimValue, Claims, ContainerKey, DelayKind, Match, Mesh, Mono, Peer, Scope, Subject, Wall, Window};
 use crate::otlp::wire::push_len;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -38,6 +39,34 @@ fn within(number: u32, inner: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
     push_len(&mut message, number, inner);
     message
+}
+
+thread_local!(static PAUSES: Cell<usize> = const { Cell::new(0) });
+
+fn pause() {
+    PAUSES.set(PAUSES.get() + 1);
+}
+
+/// How often `work` paused.
+fn pauses<T>(work: impl FnOnce() -> T) -> (usize, T) {
+    PAUSES.set(0);
+    let done = work();
+    (PAUSES.get(), done)
+}
+
+#[test]
+fn long_work_pauses() {
+    let scanned = |body: Vec<u8>| scan_with_pauses(body.into(), Peer::default(), &settings(), pause).unwrap();
+    let messages = within(1, &[]).repeat(100_000);
+    assert_eq!(pauses(|| scanned(messages)).0, 100_000 / 8_192);
+    let spans = request("here", vec![span(1, 2); 10_000]).encode_to_vec();
+    let (paused, scan) = pauses(|| scanned(spans));
+    assert_eq!(paused, 10_000 / 512 + 10_000 / 8_192);
+    let view = Node::new();
+    let targets = scan.identify(&view);
+    let (paused, enriched) =
+        pauses(|| apply_onto(&scan, &targets, &view, &settings(), Lent { kept: &mut Kept::default(), buffer: Vec::with_capacity, pause }));
+    assert_eq!((paused, enriched.enriched), (10_000 / 256, 10_000));
 }
 
 /// Two bytes may be a message: whoever must not be kept for long goes through so many and no more.

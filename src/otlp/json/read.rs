@@ -1,6 +1,7 @@
 //! JSON text -> protobuf bytes. serde_json reads; each value is written to the wire where it is met.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -28,17 +29,18 @@ pub const fn usual_bytes(text: &[u8]) -> usize {
 /// Turns OTLP/JSON into protobuf. A byte order mark is overlooked.
 pub fn to_protobuf(message: Root, text: &[u8]) -> Result<Vec<u8>, BadJson> {
     let too_long = || BadJson { line: 0, column: 0, reason: TOO_LONG.to_owned() };
-    to_protobuf_within(message, text, most_bytes(text)).unwrap_or_else(|| Err(too_long()))
+    to_protobuf_within(message, text, most_bytes(text), || ()).unwrap_or_else(|| Err(too_long()))
 }
 
 /// The same in room for so many bytes, which is allocated at once and does not grow; `None` where it does not suffice.
-pub fn to_protobuf_within(message: Root, text: &[u8], most: usize) -> Option<Result<Vec<u8>, BadJson>> {
+/// `pause` is called after each tenth of a millisecond, about.
+pub fn to_protobuf_within(message: Root, text: &[u8], most: usize, pause: fn()) -> Option<Result<Vec<u8>, BadJson>> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let mut out = Vec::with_capacity(most);
+    let mut out = Out { bytes: Vec::with_capacity(most), pause, values: 0 };
     let mut json = serde_json::Deserializer::from_slice(text);
     let read = json.deserialize_map(MessageVisitor { message: root(message), out: &mut out });
     match read.and_then(|()| json.end()) {
-        Ok(()) => Some(Ok(out)),
+        Ok(()) => Some(Ok(out.bytes)),
         Err(error) if error.to_string().starts_with(TOO_LONG) => None,
         Err(error) => Some(Err(bad_json(&error))),
     }
@@ -46,8 +48,43 @@ pub fn to_protobuf_within(message: Root, text: &[u8], most: usize) -> Option<Res
 
 const TOO_LONG: &str = "longer as protobuf than there is room for";
 
+/// Values that are read in a tenth of a millisecond, about.
+const VALUES: u32 = 1024;
+
+/// What is written, and when to pause.
+struct Out {
+    bytes: Vec<u8>,
+    pause: fn(),
+    values: u32,
+}
+
+impl Out {
+    /// Another value is read.
+    fn goes_on(&mut self) {
+        self.values = self.values.wrapping_add(1);
+        if self.values.is_multiple_of(VALUES) {
+            (self.pause)();
+        }
+    }
+}
+
+impl Deref for Out {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Out {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
 /// Whether there is room for so many bytes more.
-fn has_room<E: Error>(out: &Vec<u8>, bytes: usize) -> Result<(), E> {
+fn has_room<E: Error>(out: &Out, bytes: usize) -> Result<(), E> {
+    let out = &out.bytes;
     if out.capacity().saturating_sub(out.len()) < bytes.saturating_add(SPARE / 2) { Err(E::custom(TOO_LONG)) } else { Ok(()) }
 }
 
@@ -62,7 +99,7 @@ fn bad_json(error: &serde_json::Error) -> BadJson {
 /// Writes the fields of a JSON object.
 struct MessageVisitor<'a> {
     message: &'static Message,
-    out: &'a mut Vec<u8>,
+    out: &'a mut Out,
 }
 
 impl<'de> Visitor<'de> for MessageVisitor<'_> {
@@ -74,6 +111,7 @@ impl<'de> Visitor<'de> for MessageVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(field) = map.next_key_seed(Key { message: self.message })? {
+            self.out.goes_on();
             match field {
                 Some(field) => {
                     has_room(self.out, 0)?;
@@ -130,7 +168,7 @@ fn is_snake_case_of(key: &str, name: &str) -> bool {
 /// Writes the value of a field: once, or each of an array.
 struct Value<'a> {
     field: &'static Field,
-    out: &'a mut Vec<u8>,
+    out: &'a mut Out,
 }
 
 impl<'de> DeserializeSeed<'de> for Value<'_> {
@@ -149,7 +187,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
 /// An array of values; `null` is an empty one.
 struct List<'a> {
     field: &'static Field,
-    out: &'a mut Vec<u8>,
+    out: &'a mut Out,
     packed: bool,
 }
 
@@ -174,6 +212,7 @@ impl<'de> Visitor<'de> for List<'_> {
         let mut any = false;
         while list.next_element_seed(One { field, out: &mut *out, in_list: true, packed })?.is_some() {
             any = true;
+            out.goes_on();
             has_room(out, 0)?;
         }
         match open {
@@ -188,7 +227,7 @@ impl<'de> Visitor<'de> for List<'_> {
 /// One value. In a list `null` is written as the default, for there each element counts.
 struct One<'a> {
     field: &'static Field,
-    out: &'a mut Vec<u8>,
+    out: &'a mut Out,
     in_list: bool,
     /// Without a tag of its own.
     packed: bool,

@@ -369,14 +369,14 @@ fn room_that_does_not_suffice_is_told_and_none_is_taken_beyond_it() {
     };
     for text in [bounds(&list("0")), bounds(&list("\"0\""))] {
         let text = text.as_bytes();
-        assert_eq!(to_protobuf_within(metrics, text, usual_bytes(text)), None);
+        assert_eq!(to_protobuf_within(metrics, text, usual_bytes(text), || ()), None);
         let most = most_bytes(text);
-        let read = to_protobuf_within(metrics, text, most).unwrap().unwrap();
+        let read = to_protobuf_within(metrics, text, most, || ()).unwrap().unwrap();
         assert!(read.len() > 80_000 && read.capacity() == most, "{} of {most}", read.capacity());
     }
     let strings = format!("{{\"resourceSpans\":[{{\"schemaUrl\":\"{}\"}}]}}", "x".repeat(10_000));
-    assert_eq!(to_protobuf_within(TRACES, strings.as_bytes(), 9_000), None);
-    assert!(to_protobuf_within(TRACES, strings.as_bytes(), usual_bytes(strings.as_bytes())).unwrap().is_ok());
+    assert_eq!(to_protobuf_within(TRACES, strings.as_bytes(), 9_000, || ()), None);
+    assert!(to_protobuf_within(TRACES, strings.as_bytes(), usual_bytes(strings.as_bytes()), || ()).unwrap().is_ok());
 }
 
 #[test]
@@ -393,4 +393,15 @@ fn packed_and_unpacked_numbers_are_read() {
         unpacked = outer;
     }
     assert_eq!(String::from_utf8(from_protobuf(metrics, &unpacked).unwrap()).unwrap(), json);
+}
+
+#[test]
+fn long_work_pauses() {
+    thread_local!(static PAUSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+    let spans = vec!["{\"kind\":2,\"x\":0}"; 10_000].join(",");
+    let text = format!("{{\"resourceSpans\":[{{\"scopeSpans\":[{{\"spans\":[{spans}]}}]}}]}}");
+    let most = usual_bytes(text.as_bytes());
+    to_protobuf_within(TRACES, text.as_bytes(), most, || PAUSES.set(PAUSES.get() + 1)).unwrap().unwrap();
+    // Two keys of each object, and the object itself.
+    assert_eq!(PAUSES.get(), 3 * 10_000 / 1024);
 }
